@@ -1,0 +1,46 @@
+# `make demo` and `make test` need only git, make and Python >= 3.11 with venv; everything goes into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test unit lint types wheel bench clean help
+
+help:
+	@echo "make demo   two upgrades of a simulated node, told as they happen"
+	@echo "make test   linters, types, the whole test suite, the built wheel in an empty environment"
+	@echo "make unit   only the tests:  make unit ARGS='tests/actor -k restart'"
+	@echo "make bench  the benchmarks (docs/performance.md)"
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/visor-actors demo
+
+test: lint types unit wheel
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+wheel: $(STAMP)
+	rm -rf build/wheel
+	$(BIN)/python -m build --quiet --wheel --outdir build/wheel .
+	$(PYTHON) -m venv --clear build/wheel/env
+	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check build/wheel/*.whl
+	cd / && $(CURDIR)/build/wheel/env/bin/visor-actors version
+
+bench: $(STAMP)
+	for b in benchmarks/[a-z]*.py; do $(BIN)/python $$b || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

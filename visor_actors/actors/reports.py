@@ -1,0 +1,147 @@
+"""What visor shows of itself: immutable reports, published on a :class:`Board`, read by the control API.
+
+Every actor publishes its own part whenever it changes. Reading takes a lock for a dictionary look-up only, so a hung actor
+never hangs ``status``. Times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitReport:
+    """How one incarnation of a binary ended. ``code`` and ``signal`` are both None when nobody could know."""
+
+    code: int | None
+    signal: int | None
+    requested: bool
+    at: float
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinaryReport:
+    """One binary. ``phase``: ``stopped``, ``starting``, ``running``, ``stopping`` or ``unreachable``.
+
+    ``custody``: ``none``, ``attached`` (its shim is its parent) or ``adopted`` (a successor shim watches it).
+    """
+
+    slot: str
+    phase: str
+    custody: str
+    pid: int | None = None
+    shim_pid: int | None = None
+    started_at: float | None = None
+    argv: tuple[str, ...] = ()
+    last_exit: ExitReport | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReport:
+    """The node as a whole. ``phase``: ``stopped``, ``starting``, ``running``, ``waiting`` (for a restart delay), ``stopping``,
+    ``upgrading``, ``held`` (refused to start) or ``gave-up``."""
+
+    phase: str
+    folder: str | None = None
+    brand: str | None = None
+    restarts: int = 0
+    restarts_max: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcReport:
+    """What the core's admin RPC last said. ``height`` is from REST and None where that is not reachable."""
+
+    connected: bool
+    last_answer_at: float | None = None
+    attempts_left: int | None = None
+    problem: str | None = None
+    tag: str | None = None
+    upgrade_height: int | None = None
+    ready: bool = False
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeReport:
+    """One upgrade: the pending one or the last. ``state`` is one of the journal's states; ``steps`` are (state, time)."""
+
+    tag: str
+    height: int
+    state: str
+    folder: str | None = None
+    prepared: bool = False
+    problem: str | None = None
+    next_step: str | None = None
+    held: bool = False
+    steps: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallReport:
+    """The release being fetched. Sizes in bytes; ``total`` is None while unknown."""
+
+    tag: str
+    phase: str
+    done: int = 0
+    total: int | None = None
+    rate: float = 0.0
+    attempt: int = 1
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReport:
+    """The configuration in force and the problem of a newer one that was refused."""
+
+    path: str
+    loaded_at: float
+    problem: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmReport:
+    """Something an operator must act on."""
+
+    name: str
+    message: str
+    next_step: str | None
+    at: float
+
+
+class Board:
+    """A thread-safe map from a key to the newest report. Writers replace whole reports; readers get immutable ones."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reports: dict[str, object] = {}
+
+    def publish(self, key: str, report: object) -> None:
+        """Replace what is shown under ``key``."""
+        with self._lock:
+            self._reports[key] = report
+
+    def withdraw(self, key: str) -> None:
+        """Show nothing under ``key`` any more."""
+        with self._lock:
+            self._reports.pop(key, None)
+
+    def read(self, key: str, kind: type[T]) -> T | None:
+        """Return what is shown under ``key`` if it is a ``kind``, else None."""
+        with self._lock:
+            report = self._reports.get(key)
+        return report if isinstance(report, kind) else None
+
+    def all(self, kind: type[T]) -> tuple[T, ...]:
+        """Return every shown report that is a ``kind``, in the order of their keys."""
+        with self._lock:
+            reports = sorted(self._reports.items())
+        return tuple(report for _, report in reports if isinstance(report, kind))
