@@ -6,8 +6,10 @@ never hangs ``status``. Times are Unix seconds.
 
 from __future__ import annotations
 
+import enum
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -115,6 +117,34 @@ class AlarmReport:
     message: str
     next_step: str | None
     at: float
+
+
+class Health(enum.Enum):
+    """Visor's own state in one word. ``DEGRADED``: an actor is beyond its budget or an alarm waits for the operator."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """Everything ``status`` shows of a running visor. ``upgrade`` is the pending one, else the last; ``counters`` count
+    events by name since visor started."""
+
+    version: str
+    pid: int
+    started_at: float
+    home: str
+    health: Health
+    node: NodeReport
+    binaries: tuple[BinaryReport, ...] = ()
+    rpc: RpcReport | None = None
+    upgrade: UpgradeReport | None = None
+    install: InstallReport | None = None
+    config: ConfigReport | None = None
+    alarms: tuple[AlarmReport, ...] = ()
+    counters: Mapping[str, int] = field(default_factory=dict)
 
 
 class Board:
