@@ -1,9 +1,9 @@
 """What an operator may ask of a running visor: the port between the control API and the actors.
 
-The API knows only this protocol; the application implements it over the actor system. All methods may be called from any
-thread that is no actor's, several at once, and return within a few seconds whatever the actors are doing: questions are
-answered from the board, commands are handed over and acknowledged. A command that was accepted is not yet done; its effect
-shows in :meth:`ControlPort.status`.
+The API knows only this protocol; the application implements it over the actor system. All methods may be called
+from any thread that is no actor's, several at once, and return within a few seconds whatever the actors are doing:
+questions are answered from the board, commands are handed over and acknowledged. A command that was accepted is not
+yet done; its effect shows in :meth:`ControlPort.status`.
 
     ControlError
     └── ControlRefused    the command cannot be carried out now; says why and what to do next
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class StopMode(enum.Enum):
-    """What ending visor means for the node: ``STOP`` ends it too, ``DETACH`` leaves it running for the next visor."""
+    """What ending visor means for the node: ``STOP`` ends it too, ``DETACH`` leaves it to the next visor."""
 
     STOP = "stop"
     DETACH = "detach"
 
 
 class Fault(enum.Enum):
-    """What :meth:`ControlPort.inject` makes an actor do: raise an Exception, raise SystemExit, or never return."""
+    """What :meth:`ControlPort.inject` makes an actor do: raise Exception, raise SystemExit, or never return."""
 
     CRASH = "crash"
     EXIT = "exit"
@@ -49,7 +49,7 @@ class ControlError(Exception):
 
 
 class ControlRefused(ControlError):
-    """A command cannot be carried out in the present state. ``next_step`` says what the operator can do instead."""
+    """A command cannot be carried out in the present state. ``next_step`` says what can be done instead."""
 
     def __init__(self, problem: str, next_step: str) -> None:
         super().__init__(problem)
@@ -58,7 +58,7 @@ class ControlRefused(ControlError):
 
 
 class ControlPort(Protocol):
-    """A running visor, as its control API sees it. The contract of all methods is in the module's docstring."""
+    """A running visor, as its control API sees it. The module's docstring holds for all methods."""
 
     def status(self) -> StatusReport:
         """Return the newest of all reports."""
@@ -83,11 +83,11 @@ class ControlPort(Protocol):
         ...
 
     def stop(self, mode: StopMode) -> Accepted:
-        """End visor; what that means for the node is ``mode``. Asking again with STOP after DETACH is refused."""
+        """End visor; ``mode`` says what becomes of the node. STOP after DETACH is refused."""
         ...
 
     def hold(self, tag: str | None) -> Accepted:
-        """Do not switch to ``tag`` (None: to the pending upgrade) until :meth:`resume`, even when the node is ready.
+        """Do not switch to ``tag`` (None: the pending upgrade) until :meth:`resume`, even when the node is ready.
 
         Raises ControlRefused if there is no such upgrade or its switch has begun."""
         ...

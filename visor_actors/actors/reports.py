@@ -1,7 +1,7 @@
 """What visor shows of itself: immutable reports, published on a :class:`Board`, read by the control API.
 
-Every actor publishes its own part whenever it changes. Reading takes a lock for a dictionary look-up only, so a hung actor
-never hangs ``status``. Times are Unix seconds.
+Every actor publishes its own part whenever it changes. Reading takes a lock for a dictionary look-up only, so a
+hung actor never hangs ``status``. Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class BinaryReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReport:
-    """The node as a whole. ``phase``: ``stopped``, ``starting``, ``running``, ``waiting`` (for a restart delay), ``stopping``,
-    ``upgrading``, ``held`` (refused to start) or ``gave-up``."""
+    """The node as a whole. ``phase``: ``stopped``, ``starting``, ``running``, ``waiting`` (for a restart delay),
+    ``stopping``, ``upgrading``, ``held`` (refused to start) or ``gave-up``."""
 
     phase: str
     folder: str | None = None
@@ -73,7 +73,8 @@ class RpcReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeReport:
-    """One upgrade: the pending one or the last. ``state`` is one of the journal's states; ``steps`` are (state, time)."""
+    """One upgrade: the pending one or the last. ``state`` is one of the journal's states; ``steps`` are
+    (state, time)."""
 
     tag: str
     height: int
@@ -120,7 +121,7 @@ class AlarmReport:
 
 
 class Health(enum.Enum):
-    """Visor's own state in one word. ``DEGRADED``: an actor is beyond its budget or an alarm waits for the operator."""
+    """Visor's own state in one word. ``DEGRADED``: an actor is beyond its budget or an alarm waits."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -129,8 +130,8 @@ class Health(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """Everything ``status`` shows of a running visor. ``upgrade`` is the pending one, else the last; ``counters`` count
-    events by name since visor started."""
+    """Everything ``status`` shows of a running visor. ``upgrade`` is the pending one, else the last; ``counters``
+    count events by name since visor started."""
 
     version: str
     pid: int
@@ -148,7 +149,8 @@ class StatusReport:
 
 
 class Board:
-    """A thread-safe map from a key to the newest report. Writers replace whole reports; readers get immutable ones."""
+    """A thread-safe map from a key to the newest report. Writers replace whole reports; readers get immutable
+    ones."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
