@@ -1,9 +1,9 @@
 """What an operator may ask of a running visor: the port between the control API and the actors.
 
-The API knows only this protocol; the application implements it over the actor system. All methods may be called
-from any thread that is no actor's, several at once, and return within a few seconds whatever the actors are doing:
-questions are answered from the board, commands are handed over and acknowledged. A command that was accepted is not
-yet done; its effect shows in :meth:`ControlPort.status`.
+The API knows only this protocol; the application implements it over the actor system. All methods may be
+called from any thread that is no actor's, several at once, and return within a few seconds whatever the
+actors are doing: questions are answered from the board, commands are handed over and acknowledged. A
+command that was accepted is not yet done; its effect shows in :meth:`ControlPort.status`.
 
     ControlError
     └── ControlRefused    the command cannot be carried out now; says why and what to do next
@@ -30,7 +30,8 @@ class StopMode(enum.Enum):
 
 
 class Fault(enum.Enum):
-    """What :meth:`ControlPort.inject` makes an actor do: raise Exception, raise SystemExit, or never return."""
+    """What :meth:`ControlPort.inject` makes an actor do: raise Exception, raise SystemExit, or never
+    return."""
 
     CRASH = "crash"
     EXIT = "exit"
@@ -87,7 +88,8 @@ class ControlPort(Protocol):
         ...
 
     def hold(self, tag: str | None) -> Accepted:
-        """Do not switch to ``tag`` (None: the pending upgrade) until :meth:`resume`, even when the node is ready.
+        """Do not switch to ``tag`` (None: the pending upgrade) until :meth:`resume`, even when the node
+        is ready.
 
         Raises ControlRefused if there is no such upgrade or its switch has begun."""
         ...

@@ -1,8 +1,7 @@
 """What visor shows of itself: immutable reports, published on a :class:`Board`, read by the control API.
 
-Every actor publishes its own part whenever it changes. Reading takes a lock for a dictionary look-up only, so a
-hung actor never hangs ``status``. Times are Unix seconds.
-"""
+Every actor publishes its own part whenever it changes. Reading takes a lock for a dictionary look-up
+only, so a hung actor never hangs ``status``. Times are Unix seconds."""
 
 from __future__ import annotations
 
@@ -46,8 +45,8 @@ class BinaryReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReport:
-    """The node as a whole. ``phase``: ``stopped``, ``starting``, ``running``, ``waiting`` (for a restart delay),
-    ``stopping``, ``upgrading``, ``held`` (refused to start) or ``gave-up``."""
+    """The node as a whole. ``phase``: ``stopped``, ``starting``, ``running``, ``waiting`` (for a restart
+    delay), ``stopping``, ``upgrading``, ``held`` (refused to start) or ``gave-up``."""
 
     phase: str
     folder: str | None = None
@@ -130,8 +129,8 @@ class Health(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """Everything ``status`` shows of a running visor. ``upgrade`` is the pending one, else the last; ``counters``
-    count events by name since visor started."""
+    """Everything ``status`` shows of a running visor. ``upgrade`` is the pending one, else the last;
+    ``counters`` count events by name since visor started."""
 
     version: str
     pid: int
