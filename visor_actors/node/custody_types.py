@@ -1,0 +1,203 @@
+"""What custody talks about: launch orders, running binaries, exits, and the messages a shim sends.
+
+All of it is frozen data without behaviour, so that actors, reports and tests can share it without importing the client.
+Times named ``*_at`` are Unix seconds; durations are seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InheritedOutput:
+    """The binary writes to these descriptors of the calling process (they are passed to the shim, not closed here)."""
+
+    stdout: int = 1
+    stderr: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFiles:
+    """The shim captures stdout and stderr in ``directory/name.log``, rotated at line ends.
+
+    A file grows to ``max_bytes`` (and the rest of its last line), then becomes ``name.log.1``; ``keep`` of these are kept.
+    """
+
+    directory: Path
+    name: str
+    max_bytes: int = 100 * 1024 * 1024
+    keep: int = 10
+
+
+Output = InheritedOutput | OutputFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOrder:
+    """Everything a shim needs to start one incarnation of a binary. No shell is involved.
+
+    ``executable`` is a path (no search); ``argv`` includes ``argv[0]``; ``env`` is the whole environment. ``limits`` maps
+    names of resource limits as in ``ulimit``'s long form (``nofile``, ``core``, ``as``...) to the value for both the soft
+    and the hard limit, -1 for unlimited. ``user`` (a name or a numeric id) needs root.
+    """
+
+    executable: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    working_directory: str
+    output: Output = field(default_factory=InheritedOutput)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningBinary:
+    """One live incarnation. ``incarnation`` counts the starts of the slot, over all shims and visors.
+
+    ``start_ticks`` and ``boot_id`` make ``pid`` unique for all time. ``adopted``: the shim is not the binary's parent, so
+    its exit status will be unknown. ``stopping``: a stop was ordered and has not ended yet.
+    """
+
+    incarnation: int
+    pid: int
+    start_ticks: int
+    boot_id: str
+    executable: str
+    argv: tuple[str, ...]
+    started_at: float
+    adopted: bool = False
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitRecord:
+    """How one incarnation ended. Nothing of it runs any more and its lock is free.
+
+    Exactly one of ``code`` and ``signal`` is set if ``known``; both are None when nobody could know (the binary was
+    adopted, or ended while no shim lived). ``requested``: a stop had been ordered before it ended. ``ended_at`` is when the
+    end was noticed. ``last_lines`` are the last lines of its output where the shim captures it, else empty.
+    """
+
+    incarnation: int
+    pid: int
+    code: int | None
+    signal: int | None
+    known: bool
+    requested: bool
+    started_at: float
+    ended_at: float
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
+    max_rss_kib: int = 0
+    last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HolderInfo:
+    """Who keeps a slot from being used. ``pid`` is None when the holder cannot be seen from here (another container)."""
+
+    pid: int | None
+    executable: str | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """The state of a slot at the moment of attaching.
+
+    ``exits`` are those that nobody has acknowledged yet, oldest first. ``held_by`` is set while something unidentified
+    holds the slot's lock; starts are then refused. ``exits_lost`` counts the unacknowledged ones that had to be forgotten.
+    """
+
+    shim_pid: int
+    protocol: int
+    running: RunningBinary | None
+    exits: tuple[ExitRecord, ...]
+    held_by: HolderInfo | None
+    exits_lost: int = 0
+
+
+class RefusalKind(enum.Enum):
+    """Why a start was refused. ``UNKNOWN`` is anything a newer shim may say that this client does not know."""
+
+    RUNNING = "running"
+    HELD = "held"
+    EXECUTABLE_MISSING = "executable-missing"
+    NOT_EXECUTABLE = "not-executable"
+    WRONG_ARCHITECTURE = "wrong-architecture"
+    INTERPRETER_MISSING = "interpreter-missing"
+    DIRECTORY_MISSING = "directory-missing"
+    PERMISSION = "permission"
+    USER_UNKNOWN = "user-unknown"
+    LIMITS = "limits"
+    OUTPUT = "output"
+    RESOURCES = "resources"
+    INVALID = "invalid"
+    UNKNOWN = "unknown"
+
+
+class StopStep(enum.Enum):
+    """How far a stop has come. The end of a stop is :class:`Exited`, or ``NOTHING_RUNS`` where there was nothing to stop."""
+
+    SIGNALLED = "signalled"
+    KILLED = "killed"
+    LEFTOVERS = "leftovers"
+    NOTHING_RUNS = "nothing-runs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The order was carried out: the binary's own code runs (exec succeeded)."""
+
+    request: int
+    binary: RunningBinary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRefused:
+    """The order was not carried out and nothing of it runs. ``problem`` and ``next_step`` are sentences for the operator."""
+
+    request: int
+    kind: RefusalKind
+    problem: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """A binary ended, with everything it left behind. Answer with ``acknowledge`` once it has been dealt with."""
+
+    record: ExitRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopProgress:
+    """A stop goes on. ``request`` is None when leftovers of a binary that ended by itself are being removed."""
+
+    request: int | None
+    step: StopStep
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsDropped:
+    """Output of the binary could not be written and was dropped: ``dropped`` bytes since the last such message."""
+
+    dropped: int
+    total: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A command other than a start was not carried out."""
+
+    request: int | None
+    problem: str
+
+
+ShimMessage = Started | StartRefused | Exited | StopProgress | LogsDropped | Refused
