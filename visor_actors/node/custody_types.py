@@ -1,7 +1,7 @@
 """What custody talks about: launch orders, running binaries, exits, and the messages a shim sends.
 
-All of it is frozen data without behaviour, so that actors, reports and tests can share it without importing the client.
-Times named ``*_at`` are Unix seconds; durations are seconds.
+All of it is frozen data without behaviour, so that actors, reports and tests can share it without importing
+the client. Times named ``*_at`` are Unix seconds; durations are seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InheritedOutput:
-    """The binary writes to these descriptors of the calling process (they are passed to the shim, not closed here)."""
+    """The binary writes to these descriptors of the calling process (they are passed to the shim, not closed
+    here).
+    """
 
     stdout: int = 1
     stderr: int = 2
@@ -24,7 +26,8 @@ class InheritedOutput:
 class OutputFiles:
     """The shim captures stdout and stderr in ``directory/name.log``, rotated at line ends.
 
-    A file grows to ``max_bytes`` (and the rest of its last line), then becomes ``name.log.1``; ``keep`` of these are kept.
+    A file grows to ``max_bytes`` (and the rest of its last line), then becomes ``name.log.1``; ``keep`` of
+    these are kept.
     """
 
     directory: Path
@@ -40,9 +43,10 @@ Output = InheritedOutput | OutputFiles
 class LaunchOrder:
     """Everything a shim needs to start one incarnation of a binary. No shell is involved.
 
-    ``executable`` is a path (no search); ``argv`` includes ``argv[0]``; ``env`` is the whole environment. ``limits`` maps
-    names of resource limits as in ``ulimit``'s long form (``nofile``, ``core``, ``as``...) to the value for both the soft
-    and the hard limit, -1 for unlimited. ``user`` (a name or a numeric id) needs root.
+    ``executable`` is a path (no search); ``argv`` includes ``argv[0]``; ``env`` is the whole environment.
+    ``limits`` maps names of resource limits as in ``ulimit``'s long form (``nofile``, ``core``, ``as``...) to
+    the value for both the soft and the hard limit, -1 for unlimited. ``user`` (a name or a numeric id) needs
+    root.
     """
 
     executable: str
@@ -58,8 +62,9 @@ class LaunchOrder:
 class RunningBinary:
     """One live incarnation. ``incarnation`` counts the starts of the slot, over all shims and visors.
 
-    ``start_ticks`` and ``boot_id`` make ``pid`` unique for all time. ``adopted``: the shim is not the binary's parent, so
-    its exit status will be unknown. ``stopping``: a stop was ordered and has not ended yet.
+    ``start_ticks`` and ``boot_id`` make ``pid`` unique for all time. ``adopted``: the shim is not the
+    binary's parent, so its exit status will be unknown. ``stopping``: a stop was ordered and has not ended
+    yet.
     """
 
     incarnation: int
@@ -77,9 +82,10 @@ class RunningBinary:
 class ExitRecord:
     """How one incarnation ended. Nothing of it runs any more and its lock is free.
 
-    Exactly one of ``code`` and ``signal`` is set if ``known``; both are None when nobody could know (the binary was
-    adopted, or ended while no shim lived). ``requested``: a stop had been ordered before it ended. ``ended_at`` is when the
-    end was noticed. ``last_lines`` are the last lines of its output where the shim captures it, else empty.
+    Exactly one of ``code`` and ``signal`` is set if ``known``; both are None when nobody could know (the
+    binary was adopted, or ended while no shim lived). ``requested``: a stop had been ordered before it ended.
+    ``ended_at`` is when the end was noticed. ``last_lines`` are the last lines of its output where the shim
+    captures it, else empty.
     """
 
     incarnation: int
@@ -98,7 +104,9 @@ class ExitRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HolderInfo:
-    """Who keeps a slot from being used. ``pid`` is None when the holder cannot be seen from here (another container)."""
+    """Who keeps a slot from being used. ``pid`` is None when the holder cannot be seen from here (another
+    container).
+    """
 
     pid: int | None
     executable: str | None
@@ -109,8 +117,9 @@ class HolderInfo:
 class Hello:
     """The state of a slot at the moment of attaching.
 
-    ``exits`` are those that nobody has acknowledged yet, oldest first. ``held_by`` is set while something unidentified
-    holds the slot's lock; starts are then refused. ``exits_lost`` counts the unacknowledged ones that had to be forgotten.
+    ``exits`` are those that nobody has acknowledged yet, oldest first. ``held_by`` is set while something
+    unidentified holds the slot's lock; starts are then refused. ``exits_lost`` counts the unacknowledged ones
+    that had to be forgotten.
     """
 
     shim_pid: int
@@ -141,7 +150,9 @@ class RefusalKind(enum.Enum):
 
 
 class StopStep(enum.Enum):
-    """How far a stop has come. The end of a stop is :class:`Exited`, or ``NOTHING_RUNS`` where there was nothing to stop."""
+    """How far a stop has come. The end of a stop is :class:`Exited`, or ``NOTHING_RUNS`` where there was
+    nothing to stop.
+    """
 
     SIGNALLED = "signalled"
     KILLED = "killed"
@@ -159,7 +170,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRefused:
-    """The order was not carried out and nothing of it runs. ``problem`` and ``next_step`` are sentences for the operator."""
+    """The order was not carried out and nothing of it runs. ``problem`` and ``next_step`` are sentences for
+    the operator.
+    """
 
     request: int
     kind: RefusalKind
@@ -169,7 +182,9 @@ class StartRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exited:
-    """A binary ended, with everything it left behind. Answer with ``acknowledge`` once it has been dealt with."""
+    """A binary ended, with everything it left behind. Answer with ``acknowledge`` once it has been dealt
+    with.
+    """
 
     record: ExitRecord
 
@@ -185,7 +200,9 @@ class StopProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogsDropped:
-    """Output of the binary could not be written and was dropped: ``dropped`` bytes since the last such message."""
+    """Output of the binary could not be written and was dropped: ``dropped`` bytes since the last such
+    message.
+    """
 
     dropped: int
     total: int
