@@ -1,3 +1,289 @@
-"""The messages the actors exchange: frozen data, sent to addresses. A message is a hint; the truth is re-read on start."""
+"""The messages that the node's actors exchange: frozen data, sent to addresses.
+
+A message is a hint. Whoever misses one, because it was being restarted, finds the same truth again in the shims, the
+journal and the configuration; that is why most of these carry a whole state and not a change. ``Coalesced`` ones replace
+an older one that is still waiting in the inbox.
+
+Who sends what::
+
+    lifecycle -> process:*            DescribeSlot, WarmUp, StartBinary, StopBinary, AcknowledgeExit
+    process:* -> lifecycle            SlotSeen, SlotUnreachable, BinaryStarted, BinaryRefused, BinaryExited
+    lifecycle -> rpc-listener         Listen, StopListening
+    lifecycle -> upgrade-coordinator  NodeState
+    upgrade-coordinator -> lifecycle  RunOrder, HoldOrder, RecycleNode, ForgetRestarts
+    rpc-listener -> lifecycle         CoreAnswered, CoreSilent
+    rpc-listener -> coordinator       StatusSeen, HeightSeen
+    upgrade-coordinator -> listener   SetPace
+    main, api -> lifecycle            StopNode, RecycleNode
+    api -> upgrade-coordinator        HoldUpgrade, ResumeUpgrade, PrepareUpgrade
+"""
 
 from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from visor_actors.actor import Coalesced, Replayable
+from visor_actors.actors.addresses import Slot
+from visor_actors.node.admin_rpc import UpgradeStatus
+from visor_actors.node.custody_types import ExitRecord, HolderInfo, LaunchOrder, RunningBinary
+
+
+# lifecycle -> process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeSlot:
+    """Say again what is in the slot: a SlotSeen or SlotUnreachable follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """Have a shim ready in the slot, so that the next start does not pay for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartBinary:
+    """Start this in the slot. Answered by BinaryStarted or BinaryRefused."""
+
+    order: LaunchOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopBinary:
+    """End what runs in the slot: ``signal`` to the leader, ``timeout`` seconds, then SIGKILL to the group.
+
+    Answered by BinaryExited when nothing of it is left, or by SlotSeen when nothing ran.
+    """
+
+    signal: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcknowledgeExit:
+    """The exit of this incarnation is in the journal; the shim may forget it."""
+
+    incarnation: int
+
+
+# process -> lifecycle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotSeen(Replayable):
+    """What the slot's shim says right after a connection: who runs, and which exits nobody has acknowledged."""
+
+    slot: Slot
+    running: RunningBinary | None
+    exits: tuple[ExitRecord, ...] = ()
+    held_by: HolderInfo | None = None
+    shim_pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotUnreachable(Replayable):
+    """The slot's shim can be neither reached nor started at the moment; the process actor keeps trying."""
+
+    slot: Slot
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinaryStarted(Replayable):
+    """The binary runs."""
+
+    slot: Slot
+    binary: RunningBinary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinaryRefused(Replayable):
+    """The binary could not be started."""
+
+    slot: Slot
+    problem: str
+    next_step: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinaryExited(Replayable):
+    """The binary ended and nothing of it is left."""
+
+    slot: Slot
+    record: ExitRecord
+
+
+# the node's state and what is ordered
+
+
+class NodePhase(enum.StrEnum):
+    """Where the node as a whole is. ``UNKNOWN``: not every slot has reported yet. ``ASKING``: it is down, and the
+    coordinator must say what to run. The others say what they are called."""
+
+    UNKNOWN = "unknown"
+    ASKING = "asking"
+    PLANNING = "planning"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    WAITING = "waiting"
+    HELD = "held"
+    STOPPED = "stopped"
+    GAVE_UP = "gave-up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState(Coalesced, Replayable):
+    """The lifecycle's whole view, sent to the coordinator on every change, and again every second while asking.
+
+    ``ask`` numbers the questions "what should run now?"; an answer names the question. ``core`` identifies the running
+    core; ``core_incarnation`` is the newest incarnation number of the core's slot, running or not.
+    """
+
+    phase: NodePhase
+    ask: int
+    core: str | None = None
+    core_argv: tuple[str, ...] = ()
+    core_incarnation: int = 0
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOrder:
+    """Run this folder. ``first_height``: the upgrade height, for the first start after that upgrade only."""
+
+    ask: int
+    folder: Path
+    first_height: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldOrder:
+    """Do not start anything now. The lifecycle goes on asking."""
+
+    ask: int
+    reason: str
+
+
+class StopPurpose(enum.StrEnum):
+    """Why the whole node is stopped for good."""
+
+    SHUTDOWN = "shutdown"
+    GAVE_UP = "gave-up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopNode(Replayable):
+    """Stop the node gracefully and then leave: the operator asked for it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecycleNode(Replayable):
+    """Stop the node gracefully, then ask what to run: for an upgrade, or when the operator asks for a restart."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetRestarts(Replayable):
+    """An upgrade is confirmed: count restarts from zero again."""
+
+
+# the core's RPC
+
+
+class Budget(enum.StrEnum):
+    """Which connection budget of the configuration counts."""
+
+    FIRST_START = "first start"
+    RESTART = "restart"
+
+
+class Pace(enum.StrEnum):
+    """How often the core is asked. ``FAST`` from the acceptance of an upgrade on."""
+
+    NORMAL = "normal"
+    FAST = "fast"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen(Replayable):
+    """Poll this core from now on. ``core`` identifies it and is repeated in everything that is reported about it."""
+
+    core: str
+    brand: str
+    socket_path: Path
+    http_path: str
+    core_home: Path | None
+    budget: Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopListening(Replayable):
+    """There is no core to poll."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPace(Replayable):
+    """Poll at this pace."""
+
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreAnswered(Replayable):
+    """The core has answered for the first time since Listen."""
+
+    core: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreSilent(Replayable):
+    """The core's connection budget is used up, either before a first answer or after it stopped answering."""
+
+    core: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusSeen(Coalesced):
+    """What the core said."""
+
+    core: str
+    status: UpgradeStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeightSeen(Coalesced):
+    """The height the core's REST server told."""
+
+    core: str
+    height: int
+
+
+# operators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldUpgrade:
+    """Do not switch until told to resume. None: whichever upgrade is pending."""
+
+    tag: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeUpgrade:
+    """Go on with what is held, or with what visor refused to decide alone."""
+
+    tag: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareUpgrade:
+    """Fetch and check this release now, whether or not the network has accepted it."""
+
+    tag: str

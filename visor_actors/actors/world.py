@@ -1,0 +1,77 @@
+"""What every actor of the tree is given: the home, the bus, the board, and the configuration in force."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from visor_actors.actors.reports import Board
+from visor_actors.home.config import VisorConfig
+from visor_actors.home.layout import HomeLayout
+from visor_actors.telemetry.events import EventBus
+
+
+class Settings:
+    """The configuration in force. Actors are told of changes by message and read the newest here when they start."""
+
+    def __init__(self, config: VisorConfig) -> None:
+        self._lock = threading.Lock()
+        self._config = config
+
+    @property
+    def current(self) -> VisorConfig:
+        """The newest valid configuration."""
+        with self._lock:
+            return self._config
+
+    def replace(self, config: VisorConfig) -> None:
+        """Put a new valid configuration into force."""
+        with self._lock:
+            self._config = config
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """How visor is to end: an exit code and the last sentence."""
+
+    code: int
+    message: str
+
+
+class Intent:
+    """Whether visor is to end, kept outside the actors so that none of their restarts forgets it.
+
+    ``stop_reason`` is set once the operator asked for the node to be stopped; a lifecycle that starts later goes on with
+    the stop. :meth:`depart` ends visor itself; the first departure counts.
+    """
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+        self._lock = threading.Lock()
+        self.stop_reason: str | None = None
+        self.departure: Departure | None = None
+
+    def depart(self, code: int, message: str) -> None:
+        """End visor with this exit code; any thread."""
+        with self._lock:
+            if self.departure is None:
+                self.departure = Departure(code, message)
+        self._leave()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The surroundings of the actors. Built in one place, by the application; replaced by tests.
+
+    ``now`` is Unix time in seconds, ``monotonic`` seconds of a clock that never steps.
+    """
+
+    layout: HomeLayout
+    bus: EventBus
+    board: Board
+    settings: Settings
+    intent: Intent
+    now: Callable[[], float] = field(default=time.time)
+    monotonic: Callable[[], float] = field(default=time.monotonic)
