@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from visor_actors.actors.reports import BinaryReport, Health, StatusReport
@@ -13,106 +14,112 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-Sample = tuple[Mapping[str, str], float | int | bool | None]
+Number = float | int | bool | None
+Sample = tuple[Mapping[str, str], Number]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric with its samples. A sample of None is not shown."""
+
+    name: str
+    help: str
+    samples: tuple[Sample, ...]
+    kind: str = "gauge"
+
+    def render(self) -> str:
+        """Return the metric's lines; nothing if no sample is known."""
+        known = [(labels, value) for labels, value in self.samples if value is not None]
+        if not known:
+            return ""
+        head = f"# HELP {self.name} {self.help}\n# TYPE {self.name} {self.kind}\n"
+        return head + "".join(f"{self.name}{_labels(labels)} {_number(value)}\n" for labels, value in known)
 
 
 def render_metrics(status: StatusReport, tree: NodeSnapshot, counters: Mapping[str, int]) -> str:
     """Return all metrics. A value nobody knows is left out, so that alerts can tell absent from zero."""
-    lines: list[str] = []
-    for name, kind, text, samples in (
+    events = tuple(({"event": name}, count) for name, count in sorted(counters.items()))
+    metrics = (
         *_visor(status),
         *_node(status),
         *_binaries(status.binaries),
         *_upgrade(status),
+        *_install(status),
         *_actors(flatten(tree)),
-        ("visor_events_total", "counter", "Events since visor started, by name.", _by("event", counters)),
-    ):
-        known = [(labels, value) for labels, value in samples if value is not None]
-        if known:
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-            lines += [f"{name}{_labels(labels)} {_number(value)}" for labels, value in known]
-    return "\n".join(lines) + "\n"
+        Metric("visor_events_total", "Events since visor started, by name.", events, "counter"),
+    )
+    return "".join(metric.render() for metric in metrics)
 
 
-Metric = tuple[str, str, str, Iterable[Sample]]
+def _one(value: Number) -> tuple[Sample, ...]:
+    return (({}, value),)
 
 
-def _one(value: float | int | bool | None) -> list[Sample]:
-    return [({}, value)]
+def _visor(status: StatusReport) -> Iterable[Metric]:
+    config = status.config
+    healths = tuple(({"health": health.value}, health is status.health) for health in Health)
+    yield Metric("visor_info", "The running visor.", (({"version": status.version}, 1),))
+    yield Metric("visor_start_time_seconds", "When visor started, Unix time.", _one(status.started_at))
+    yield Metric("visor_health", "1 for the health visor is in.", healths)
+    yield Metric("visor_alarms", "Alarms an operator must act on.", _one(len(status.alarms)))
+    if config is not None:
+        refused = config.problem is not None
+        yield Metric("visor_config_refused", "1 while a newer configuration is refused.", _one(refused))
 
 
-def _by(label: str, values: Mapping[str, int]) -> list[Sample]:
-    return [({label: key}, value) for key, value in sorted(values.items())]
+def _node(status: StatusReport) -> Iterable[Metric]:
+    node, rpc = status.node, status.rpc
+    yield Metric("visor_node_phase", "1 for the phase the node is in.", (({"phase": node.phase}, 1),))
+    yield Metric("visor_node_restarts", "Unasked restarts that count.", _one(node.restarts))
+    yield Metric("visor_node_restarts_max", "How many may count.", _one(node.restarts_max))
+    if rpc is not None:
+        answered = _one(rpc.last_answer_at)
+        yield Metric("visor_rpc_connected", "1 while the core's admin RPC answers.", _one(rpc.connected))
+        yield Metric("visor_rpc_last_answer_seconds", "When it last answered, Unix time.", answered)
+        yield Metric("visor_rpc_ready_to_upgrade", "1 while the core is ready to upgrade.", _one(rpc.ready))
+        yield Metric("visor_node_height", "The node's block height.", _one(rpc.height))
 
 
-def _visor(status: StatusReport) -> list[Metric]:
-    healths: list[Sample] = [({"health": health.value}, health is status.health) for health in Health]
-    return [
-        ("visor_info", "gauge", "The running visor.", [({"version": status.version}, 1)]),
-        ("visor_start_time_seconds", "gauge", "When visor started, Unix time.", _one(status.started_at)),
-        ("visor_health", "gauge", "1 for the health visor is in.", healths),
-        ("visor_alarms", "gauge", "Alarms an operator must act on.", _one(len(status.alarms))),
-        ("visor_config_refused", "gauge", "1 while a newer configuration is refused.",
-         _one(status.config.problem is not None if status.config else None)),
-    ]
+def _binaries(binaries: tuple[BinaryReport, ...]) -> Iterable[Metric]:
+    running = tuple(({"slot": binary.slot}, binary.phase == "running") for binary in binaries)
+    started = tuple(({"slot": binary.slot}, binary.started_at) for binary in binaries)
+    pids = tuple(({"slot": binary.slot}, binary.pid) for binary in binaries)
+    yield Metric("visor_binary_running", "1 while the binary runs.", running)
+    yield Metric("visor_binary_start_time_seconds", "When the binary was started, Unix time.", started)
+    yield Metric("visor_binary_pid", "The binary's process id.", pids)
 
 
-def _node(status: StatusReport) -> list[Metric]:
-    rpc = status.rpc
-    phases: list[Sample] = [({"phase": status.node.phase}, 1)]
-    return [
-        ("visor_node_phase", "gauge", "1 for the phase the node is in.", phases),
-        ("visor_node_restarts", "gauge", "Unasked restarts, counted.", _one(status.node.restarts)),
-        ("visor_node_restarts_max", "gauge", "The restart budget.", _one(status.node.restarts_max)),
-        ("visor_rpc_connected", "gauge", "1 while the core's admin RPC answers.", _one(rpc and
-        rpc.connected)), ("visor_rpc_last_answer_seconds", "gauge", "When it last answered, Unix time.",
-        _one(rpc and rpc.last_answer_at)), ("visor_node_height", "gauge", "The node's block height.",
-        _one(rpc and rpc.height)), ]
-
-
-def _binaries(binaries: Iterable[BinaryReport]) -> list[Metric]:
-    def each(value: Mapping[str, float | int | bool | None]) -> list[Sample]:
-        return [({"slot": slot}, number) for slot, number in value.items()]
-
-    known = tuple(binaries)
-    return [
-        ("visor_binary_running", "gauge", "1 while the binary runs.",
-         each({binary.slot: binary.phase == "running" for binary in known})),
-        ("visor_binary_start_time_seconds", "gauge", "When the binary was started, Unix time.",
-         each({binary.slot: binary.started_at for binary in known})),
-        ("visor_binary_pid", "gauge", "The binary's process id.",
-         each({binary.slot: binary.pid for binary in known})),
-    ]
-
-
-def _upgrade(status: StatusReport) -> list[Metric]:
+def _upgrade(status: StatusReport) -> Iterable[Metric]:
     upgrade = status.upgrade
     if upgrade is None:
-        return []
-    labels = {"tag": upgrade.tag, "state": upgrade.state}
+        return
+    tag = {"tag": upgrade.tag}
+    stated = ((tag | {"state": upgrade.state}, upgrade.height),)
+    yield Metric("visor_upgrade_height", "Height of the pending or last upgrade.", stated)
+    yield Metric("visor_upgrade_prepared", "1 once its release is in place.", ((tag, upgrade.prepared),))
+    yield Metric("visor_upgrade_held", "1 while the operator holds it.", ((tag, upgrade.held),))
+
+
+def _install(status: StatusReport) -> Iterable[Metric]:
     install = status.install
-    return [
-        ("visor_upgrade_height", "gauge", "Height of the pending or last upgrade.", [(labels,
-        upgrade.height)]), ("visor_upgrade_prepared", "gauge", "1 once its release is verified and in
-        place.", [({"tag": upgrade.tag}, upgrade.prepared)]), ("visor_upgrade_held", "gauge", "1 while
-        the operator holds it.", [({"tag": upgrade.tag}, upgrade.held)]), ("visor_install_done_bytes",
-        "gauge", "Fetched of the release in work.", [({"tag": install.tag}, install.done)] if install
-        else []), ("visor_install_total_bytes", "gauge", "Size of the release in work.", [({"tag":
-        install.tag}, install.total)] if install else []), ]
+    if install is None:
+        return
+    tag = {"tag": install.tag}
+    yield Metric("visor_install_done_bytes", "Fetched of the release in work.", ((tag, install.done),))
+    yield Metric("visor_install_total_bytes", "Size of the release in work.", ((tag, install.total),))
+    yield Metric("visor_install_attempt", "Attempt at the release in work.", ((tag, install.attempt),))
 
 
-def _actors(rows: Iterable[TreeRow]) -> list[Metric]:
+def _actors(rows: Iterable[TreeRow]) -> Iterable[Metric]:
     known = [(row, {"actor": row.path}) for row in rows]
-    return [
-        ("visor_actor_running", "gauge", "1 while the actor serves.",
-         [(labels, row.state == "running") for row, labels in known]),
-        ("visor_actor_generation", "gauge", "Incarnation of the actor, 1 at first.",
-         [(labels, row.generation) for row, labels in known]),
-        ("visor_actor_restarts_total", "counter", "Restarts of the actor.",
-         [(labels, row.restarts) for row, labels in known]),
-        ("visor_actor_inbox_depth", "gauge", "Messages that wait for the actor.",
-         [(labels, row.inbox_depth) for row, labels in known]),
-    ]
+    running = tuple((labels, row.state == "running") for row, labels in known)
+    generations = tuple((labels, row.generation) for row, labels in known)
+    restarts = tuple((labels, row.restarts) for row, labels in known)
+    depths = tuple((labels, row.inbox_depth) for row, labels in known)
+    yield Metric("visor_actor_running", "1 while the actor serves.", running)
+    yield Metric("visor_actor_generation", "Incarnation of the actor, 1 at first.", generations)
+    yield Metric("visor_actor_restarts_total", "Restarts of the actor.", restarts, "counter")
+    yield Metric("visor_actor_inbox_depth", "Messages that wait for the actor.", depths)
 
 
 def _labels(labels: Mapping[str, str]) -> str:
@@ -125,5 +132,5 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _number(value: float | int | bool | None) -> str:
+def _number(value: Number) -> str:
     return str(int(value)) if isinstance(value, bool | int) else repr(value)

@@ -45,8 +45,8 @@ def render_page(status: StatusReport, tree: NodeSnapshot) -> str:
         *_alarms(status, now),
         f"<h2>Node: {escape(status.node.phase)}</h2>",
         f"<p>{escape(status.node.reason or '')}</p>" if status.node.reason else "",
-        f"<p>folder {escape(status.node.folder or 'none')}, restarts {status.node.restarts} of "
-        f"{status.node.restarts_max}{_height(status)}</p>",
+        f"<p>folder {escape(status.node.folder or 'none')}{_height(status)}</p>",
+        f"<p>restarts {status.node.restarts} of {status.node.restarts_max}</p>",
         _table(
             ("binary", "phase", "pid", "up", "last exit"),
             (_binary(binary, now) for binary in status.binaries),
