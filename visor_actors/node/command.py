@@ -24,9 +24,12 @@ _CHUNK = 64 * 1024
 
 
 class Cancellation(Protocol):
-    """Something that tells whether to give up: a :class:`threading.Event`, or the token of an actor's job."""
+    """Something that tells whether to give up: the token of an actor's job, or a :class:`threading.Event`.
 
-    def is_set(self) -> bool: ...
+    Only ``wait(0)`` is called: True means give up.
+    """
+
+    def wait(self, seconds: float, /) -> bool: ...
 
 
 class CommandFailed(NodeError):
@@ -215,7 +218,7 @@ def _follow(
     try:
         ended = False
         while not ended or streams.open:
-            if cancel is not None and cancel.is_set():
+            if cancel is not None and cancel.wait(0):
                 raise Cancelled(argv, "it was cancelled")
             left = deadline - monotonic()
             if left <= 0:
