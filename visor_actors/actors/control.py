@@ -20,6 +20,8 @@ from visor_actors.actors.reports import StatusReport, UpgradeReport
 
 if TYPE_CHECKING:
     from visor_actors.actor import NodeSnapshot
+    from visor_actors.home.settings import VisorConfig
+    from visor_actors.telemetry.events import Event
 
 
 class StopMode(enum.Enum):
@@ -75,6 +77,14 @@ class ControlPort(Protocol):
 
     def counters(self) -> Mapping[str, int]:
         """Return how often each event (by name) was emitted since visor started."""
+        ...
+
+    def config(self) -> VisorConfig:
+        """Return the configuration in force: what a restarted API serves by. Any thread, actors' too."""
+        ...
+
+    def emit(self, event: Event) -> None:
+        """Put ``event`` on visor's bus. Any thread, actors' too; never raises."""
         ...
 
     def restart(self, slot: str | None) -> Accepted:

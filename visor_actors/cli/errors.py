@@ -129,7 +129,7 @@ def _describe_other(error: BaseException) -> Report:
     return Report(
         code=ExitCode.INTERNAL,
         problem=f"{type(error).__name__}: {error}",
-        next_step="this is a fault of visor-actors; please report it with the lines above. A running node goes on",
+        next_step="please report this fault of visor-actors with the lines above; a running node goes on",
     )
 
 
