@@ -1,4 +1,6 @@
-"""What kind of executable a file is: enough of the ELF header to tell the architecture, without running anything."""
+"""What kind of executable a file is: enough of the ELF header to tell the architecture, without running
+anything.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # e_machine numbers as the ELF specification assigns them, spelled the way releases spell architectures.
-_MACHINES = {3: "386", 21: "ppc64", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64"}
+_MACHINES = {
+    3: "386",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    62: "amd64",
+    183: "arm64",
+    243: "riscv64",
+    258: "loong64",
+}
 _EXECUTABLE_TYPES = (2, 3)  # ET_EXEC, and ET_DYN for position-independent executables
 _HEADER = 20
 
