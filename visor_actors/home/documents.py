@@ -1,0 +1,195 @@
+"""Reading a TOML or YAML file into plain values, and finding the place of a key in it when there is
+something to say.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tomli
+
+from visor_actors.home.errors import ConfigurationInvalid, Problem
+
+if TYPE_CHECKING:
+    import yaml
+
+Place = tuple[str | int, ...]
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A parsed file: ``values`` as read, and the text, which is walked again only to find places."""
+
+    path: Path
+    text: str
+    values: Mapping[str, object]
+
+    def places(self) -> Mapping[Place, tuple[int, int]]:
+        """Line and column of every key; costs a second look at the text."""
+        if self.path.suffix == ".toml":
+            from visor_actors.home.toml_places import toml_places
+
+            return toml_places(self.text)
+        return _yaml_places(self.text)
+
+
+def read_document(path: Path) -> Document:
+    """Read and parse ``path``. Blocks on the disk only. Raises :class:`ConfigurationInvalid`."""
+    text = _read_text(path)
+    values = _parse_toml(path, text) if path.suffix == ".toml" else _parse_yaml(path, text)
+    return Document(path=path, text=text, values=values)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        # A fifo in the place of the file would block for ever; O_NONBLOCK and the check below make that an
+        # error.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise _invalid(path, found="no regular file", allowed="must be a file")
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise _invalid(
+            path, allowed="the file does not exist", suggestion="create it with `visor-actors init`"
+        ) from None
+    except IsADirectoryError:
+        raise _invalid(path, found="a folder", allowed="must be a file") from None
+    except OSError as error:
+        raise _invalid(path, allowed=f"cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise _invalid(
+            path, found=f"more than {MAX_BYTES} bytes", allowed="is too long for a configuration file"
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _invalid(
+            path, line=line, found="bytes that are not UTF-8", allowed="must be UTF-8 text"
+        ) from None
+
+
+def _invalid(
+    path: Path,
+    *,
+    allowed: str,
+    found: str | None = None,
+    line: int | None = None,
+    column: int | None = None,
+    key: str | None = None,
+    suggestion: str | None = None,
+) -> ConfigurationInvalid:
+    problem = Problem(
+        file=path, line=line, column=column, key=key, found=found, allowed=allowed, suggestion=suggestion
+    )
+    return ConfigurationInvalid((problem,))
+
+
+def _parse_toml(path: Path, text: str) -> Mapping[str, object]:
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise _invalid(
+            path, line=error.lineno, column=error.colno, allowed=f"is no valid TOML here: {_lower(error.msg)}"
+        ) from None
+    except RecursionError:
+        raise _invalid(path, allowed="is nested too deeply") from None
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _parse_yaml(path: Path, text: str) -> Mapping[str, object]:
+    import yaml
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            raise _invalid(path, line=1, column=1, allowed="must be a table of keys and values")
+        problems = _repeated_keys(path, node)
+        if problems:
+            raise ConfigurationInvalid(tuple(problems))
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = error.problem or error.context or "cannot be understood"
+        raise _invalid(
+            path,
+            line=mark.line + 1 if mark else None,
+            column=mark.column + 1 if mark else None,
+            allowed=f"is no valid YAML here: {what}",
+        ) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise _invalid(path, allowed=f"is no valid YAML: {error}") from None
+    except RecursionError:
+        raise _invalid(path, allowed="is nested too deeply") from None
+    assert isinstance(values, dict)
+    return values
+
+
+def _repeated_keys(path: Path, node: yaml.Node, seen: frozenset[int] = frozenset()) -> list[Problem]:
+    """YAML would silently keep the last of two; an operator who wrote both meant one of them."""
+    import yaml
+
+    if id(node) in seen:
+        return []
+    seen |= {id(node)}
+    problems: list[Problem] = []
+    if isinstance(node, yaml.SequenceNode):
+        for entry in node.value:
+            problems += _repeated_keys(path, entry, seen)
+    if isinstance(node, yaml.MappingNode):
+        known: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in known and name != "<<":
+                mark = key.start_mark
+                problems.append(
+                    Problem(
+                        file=path,
+                        line=mark.line + 1,
+                        column=mark.column + 1,
+                        key=name,
+                        allowed="the key is there twice",
+                        suggestion="remove one",
+                    )
+                )
+            known.add(name)
+            problems += _repeated_keys(path, value, seen)
+    return problems
+
+
+def _yaml_places(text: str) -> Mapping[Place, tuple[int, int]]:
+    import yaml
+
+    places: dict[Place, tuple[int, int]] = {}
+
+    def walk(node: yaml.Node, path: Place, seen: frozenset[int]) -> None:
+        if id(node) in seen:
+            return
+        seen |= {id(node)}
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                below = (*path, str(key.value))
+                places[below] = (key.start_mark.line + 1, key.start_mark.column + 1)
+                walk(value, below, seen)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, entry in enumerate(node.value):
+                below = (*path, index)
+                places[below] = (entry.start_mark.line + 1, entry.start_mark.column + 1)
+                walk(entry, below, seen)
+
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if root is not None:
+        walk(root, (), frozenset())
+    return places
