@@ -4,7 +4,7 @@
 
     NodeError
      ├─ AdminRpcError          admin_rpc.py: the core's admin socket gave no status
-     ├─ RestUnavailable        rest.py: the core's REST gave no height
+     ├─ RestError              rest.py: the core's REST gave no height
      ├─ FlagWithoutValue       arguments.py: an argument list ends inside a flag
      ├─ CommandFailed          command.py: a short command did not run to its end
      └─ VersionUnknown         version.py: a binary did not tell its version
