@@ -5,11 +5,13 @@ message.
 
     InstallError
     ├── TransferFailed         the network or a server misbehaved; trying again may help
-    │   └── RateLimited        the server named the time to come back
+    │   ├── RateLimited        the server named the time to come back
+    │   └── ResumeRefused      a partial download is of no use any more
     ├── Unavailable            the server answered, but what was asked for is not there or not for us
     ├── Refused                what was fetched must not be installed
     ├── StorageFailed          the disk or the file system did not do what it was asked
-    └── Unfit                  the order or the home does not allow the installation
+    ├── Unfit                  the order or the home does not allow the installation
+    └── Busy                   another job works on this release
 """
 
 from __future__ import annotations
@@ -62,6 +64,17 @@ class RateLimited(TransferFailed):
             message,
             "nothing, it is tried again then; a token (autoInstall.tokenFile) raises the limit",
             retry_after=retry_after,
+        )
+
+
+class ResumeRefused(TransferFailed):
+    """The answer to a request for the rest of a file makes no sense: what was fetched so far is given up."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            FailureKind.SERVER_ERROR,
+            f"{url} answers a request for a part with something else",
+            "nothing, the download starts again from its beginning",
         )
 
 

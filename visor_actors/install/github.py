@@ -101,7 +101,7 @@ class GitHubSource:
             raise Unavailable(
                 FailureKind.REPOSITORY_MISSING,
                 f"{self._name} does not exist, or is private",
-                "correct autoInstall.repositoryOwner and autoInstall.repository, or set autoInstall.tokenFile",
+                "correct autoInstall.repositoryOwner and repository, or set autoInstall.tokenFile",
             ) from None
         raise Unavailable(
             FailureKind.RELEASE_MISSING,

@@ -148,7 +148,7 @@ class InstallJob:
             yield from self.receive()
 
     def cancel(self) -> None:
-        """Kill the job and everything it runs. Its outcome is then ``CANCELLED``, unless it was already done."""
+        """Kill the job and everything it runs: its outcome is ``CANCELLED``, unless it was done."""
         self._end(
             InstallFailed(
                 kind=FailureKind.CANCELLED,
@@ -159,9 +159,7 @@ class InstallJob:
         )
 
     def end_at_deadline(self) -> None:
-        """Kill the job because its time is over. Its outcome is then ``DEADLINE``, unless it was already
-        done.
-        """
+        """Kill the job because its time is over: its outcome is ``DEADLINE``, unless it was done."""
         seconds = self.order.limits.deadline_seconds
         self._end(
             InstallFailed(

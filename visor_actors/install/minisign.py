@@ -55,7 +55,7 @@ class Signature:
 
 
 def parse_public_key(text: str) -> PublicKey:
-    """Read a public key: the bare base64 line, or the whole ``.pub`` file. Raises :class:`SignatureInvalid`."""
+    """Read a public key, the base64 line or the whole ``.pub`` file. Raises :class:`SignatureInvalid`."""
     lines = [line.strip() for line in text.strip().splitlines()]
     lines = [line for line in lines if line and not line.startswith("untrusted comment:")]
     data = _decode(lines[0] if len(lines) == 1 else "", "the public key")
@@ -119,9 +119,12 @@ def _verify_whole(path: Path, signature: bytes, key: Ed25519PublicKey) -> None:
     if size == 0:
         key.verify(signature, b"")
         return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        with memoryview(content) as view:
-            key.verify(signature, view)
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        memoryview(content) as view,
+    ):
+        key.verify(signature, view)
 
 
 def _blake2b(path: Path) -> bytes:

@@ -5,33 +5,21 @@ The token travels only there: never in the arguments or the environment of a pro
 
 from __future__ import annotations
 
-import enum
 import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from visor_actors.home.layout import is_folder_name
+from visor_actors.home.settings import Verify
 
 PROTOCOL = 1
 DEFAULT_API_URL = "https://api.github.com"
-RESERVED_FOLDERS = frozenset({"current", ".visor"})
 
 
 class OrderInvalid(ValueError):
     """An order that cannot be carried out as it stands; the message says which field and why."""
-
-
-class Verify(enum.Enum):
-    """How much proof a release needs before anything of it is executed.
-
-    ``REQUIRED``: at least one proof, or nothing is installed. ``IF_AVAILABLE``: every proof that is
-    configured or published must hold; a release without any is installed with a loud note. ``OFF``: proofs
-    are not looked at.
-    """
-
-    REQUIRED = "required"
-    IF_AVAILABLE = "ifAvailable"
-    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +134,9 @@ class InstallOrder:
 
 
 def check_folder_name(name: str) -> None:
-    """Raise :class:`OrderInvalid` unless ``name`` is a relative path that stays inside the home and is not
-    visor's own.
-    """
-    path = PurePosixPath(name)
-    if not name or "\0" in name or path.is_absolute() or ".." in path.parts or not path.parts:
-        raise OrderInvalid(f"the upgrade folder {name!r} is not a folder inside the home")
-    if path.parts[0] in RESERVED_FOLDERS:
-        raise OrderInvalid(f"the upgrade folder {name!r} is a name that visor keeps for itself")
+    """Raise :class:`OrderInvalid` unless ``name`` may name an upgrade folder."""
+    if not is_folder_name(name):
+        raise OrderInvalid(f"{name!r} cannot name an upgrade folder")
 
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urljoin, urlsplit
 
-from visor_actors.install.errors import InstallError, RateLimited, TransferFailed, Unavailable
+from visor_actors.install.errors import InstallError, RateLimited, ResumeRefused, TransferFailed, Unavailable
 from visor_actors.install.messages import FailureKind
 
 MOST_REDIRECTS = 5
@@ -50,6 +50,8 @@ def problem_of(
                 f"{where} has nothing at {without_query(url)}",
                 "check the name and the tag",
             )
+        case 416:
+            return ResumeRefused(without_query(url))
         case 408 | 425:
             return _server_error(where, status, headers, body, now)
         case _ if status >= 500 or status < 400:

@@ -13,7 +13,13 @@ from types import TracebackType
 from typing import Protocol
 from urllib.parse import quote
 
-from visor_actors.install.errors import InstallError, TransferFailed, Unavailable, storage_error
+from visor_actors.install.errors import (
+    InstallError,
+    ResumeRefused,
+    TransferFailed,
+    Unavailable,
+    storage_error,
+)
 from visor_actors.install.messages import FailureKind
 from visor_actors.install.responses import parse_content_range, strong_validator, without_query
 from visor_actors.install.transport import Answer, Transport
@@ -151,27 +157,16 @@ def _extent(answer: Answer, resume: Resume | None) -> tuple[int, int | None]:
         return 0, size
     extent = parse_content_range(answer.headers.get("content-range"))
     if resume is None or extent is None or extent[0] != resume.offset:
-        raise ResumeRefused(answer.url)
+        raise ResumeRefused(without_query(answer.url))
     first, last, total = extent
     if size is not None and size != last - first + 1:
-        raise ResumeRefused(answer.url)
+        raise ResumeRefused(without_query(answer.url))
     tag = strong_validator(answer.headers)
     if tag is not None and tag != resume.validator:
-        raise ResumeRefused(answer.url)
+        raise ResumeRefused(without_query(answer.url))
     if total is not None and last + 1 != total:
-        raise ResumeRefused(answer.url)
+        raise ResumeRefused(without_query(answer.url))
     return first, total if total is not None else last + 1
-
-
-class ResumeRefused(TransferFailed):
-    """The answer to a Range request makes no sense: what was fetched so far is given up."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(
-            FailureKind.SERVER_ERROR,
-            f"{without_query(url)} answers a request for a part with something else",
-            "nothing, the download starts again from its beginning",
-        )
 
 
 class UrlSource:

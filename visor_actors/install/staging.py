@@ -42,7 +42,8 @@ class Holder:
     since: float
 
     def __str__(self) -> str:
-        return f"{self.requested_by} (process {self.pid}, since {time.strftime('%H:%M:%S', time.localtime(self.since))})"
+        since = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"{self.requested_by} (process {self.pid}, since {since})"
 
 
 class Staging:

@@ -56,7 +56,7 @@ class Answer:
         self._window_bytes = 0
 
     def read(self, size: int) -> bytes:
-        """Return up to ``size`` bytes as soon as there are some, ``b""`` at the end. Raises TransferFailed."""
+        """Return up to ``size`` bytes once there are some, ``b""`` at the end. Raises TransferFailed."""
         try:
             data: bytes = self._response.raw.read1(size, decode_content=False)
         except _TROUBLE as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from visor_actors.home.settings import Verify
 from visor_actors.install.checksums import ChecksumsUnclear, find_checksum, parse_pin
 from visor_actors.install.errors import Refused
 from visor_actors.install.messages import FailureKind, Proof, Verification
@@ -20,7 +21,7 @@ from visor_actors.install.minisign import (
     parse_signature,
     verify_file,
 )
-from visor_actors.install.order import InstallOrder, Verify
+from visor_actors.install.order import InstallOrder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ def _check_signature(
     read_small: Callable[[str], bytes | None],
     scratch: Path,
 ) -> str:
-    """Check the asset's own signature or, where there is none, that of the checksum file. Return it in words."""
+    """Check the asset's own signature, or where there is none that of the checksum file."""
     try:
         key = parse_public_key(configured_key)
     except SignatureInvalid as error:
