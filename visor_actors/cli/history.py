@@ -1,0 +1,119 @@
+"""``history``: what happened, as the journal kept it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from visor_actors.cli.framework import Command, Invocation, Output, with_invocation
+
+if TYPE_CHECKING:
+    from visor_actors.home.journal import HistoryEntry
+
+# The groups an operator asks for, as filters on the events' names.
+_KINDS = {
+    "all": None,
+    "binaries": "binary.*",
+    "node": "node.*",
+    "upgrades": "upgrade.*",
+    "installs": "install.*",
+    "actors": "actor.*",
+    "config": "config.*",
+}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_ALARM = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryDocument:
+    """What ``history --output json`` prints, oldest first."""
+
+    events: tuple[HistoryEntry, ...]
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "visor-actors history",
+        "visor-actors history --kind upgrades --since 7d",
+        "visor-actors history --alarms -n 5 --output json",
+        "visor-actors history --follow",
+    ),
+)
+@click.option("-n", "--lines", "count", type=click.IntRange(min=1), default=50, show_default=True, help="How many.")
+@click.option("--kind", type=click.Choice(list(_KINDS)), default="all", show_default=True, help="Which events.")
+@click.option("--name", help="Only events of this name; NAME.* means all below it.")
+@click.option("--alarms", is_flag=True, help="Only what an operator must act on.")
+@click.option("--since", help="Not older than this: 90s, 30m, 12h, 7d, or 2026-01-31, or 2026-01-31 18:00.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new ones until ^C.")
+@with_invocation
+def command(
+    invocation: Invocation, count: int, kind: str, name: str | None, alarms: bool, since: str | None, follow: bool
+) -> None:
+    """Show starts, exits with their last lines, restarts, upgrade steps and alarms, oldest first.
+
+    Reads the journal of the home: it needs no running visor and survives restarts of it."""
+    from visor_actors.cli.journal import journal_events
+    from visor_actors.cli.terminal import print_json
+
+    began = parse_since(since, time.time()) if since else None
+
+    def read(after_id: int | None, limit: int | None) -> tuple[HistoryEntry, ...]:
+        return journal_events(
+            invocation.layout,
+            name=name or _KINDS[kind],
+            least_severity=_ALARM if alarms else 0,
+            since=began,
+            after_id=after_id,
+            limit=limit,
+        )
+
+    entries = read(None, count)
+    if invocation.output is Output.JSON:
+        print_json(HistoryDocument(events=entries))
+        return
+    click.echo("\n".join(render(entry) for entry in entries) if entries else "Nothing in the history fits.")
+    last = entries[-1].id if entries else None
+    while follow:
+        time.sleep(0.5)
+        for entry in read(last or 0, None):
+            click.echo(render(entry))
+            last = entry.id
+
+
+def parse_since(text: str, now: float) -> float:
+    """Return the Unix time that ``text`` means: a span back from ``now``, or a local date or time.
+
+    Raises a usage error for anything else."""
+    number, unit = text[:-1], text[-1:]
+    if unit in _UNITS and number.replace(".", "", 1).isdigit():
+        return now - float(number) * _UNITS[unit]
+    for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"):
+        try:
+            return time.mktime(time.strptime(text, form))
+        except ValueError:
+            continue
+    raise click.BadParameter(f"{text!r} is no span (90s, 30m, 12h, 7d) and no date (2026-01-31)", param_hint="--since")
+
+
+def render(entry: HistoryEntry) -> str:
+    """Return one event as lines for people."""
+    from visor_actors.cli.terminal import bad, doubtful, moment, quiet
+
+    match entry.severity:
+        case severity if severity >= 40:
+            name = bad(entry.name)
+        case severity if severity >= 30:
+            name = doubtful(entry.name)
+        case _:
+            name = entry.name
+    lines = [f"{quiet(moment(entry.at))}  {name}  {entry.message}"]
+    if entry.next_step:
+        lines.append(f"  next: {entry.next_step}")
+    if entry.trouble:
+        lines.append(f"  {entry.trouble}")
+    lines += [quiet(f"  | {line}") for line in entry.lines]
+    return "\n".join(lines)
