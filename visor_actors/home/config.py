@@ -32,11 +32,41 @@ from visor_actors.home.settings import (
     AutoInstallConfig,
     Hook,
     HooksConfig,
+    LogFormat,
+    LogLevel,
+    LogMode,
     LogsConfig,
+    OnExit,
     SentryConfig,
     SupervisionConfig,
+    Verify,
     VisorConfig,
 )
+
+__all__ = [
+    "ApiConfig",
+    "AutoInstallConfig",
+    "ConfigurationInvalid",
+    "Hook",
+    "HooksConfig",
+    "KeyChange",
+    "LoadedConfig",
+    "LogFormat",
+    "LogLevel",
+    "LogMode",
+    "LogsConfig",
+    "OnExit",
+    "Origin",
+    "SentryConfig",
+    "SupervisionConfig",
+    "TakesEffect",
+    "Verify",
+    "VisorConfig",
+    "describe_changes",
+    "is_loopback",
+    "load_config",
+    "value_of",
+]
 
 SENTRY_VARIABLE = "SENTRY_DSN"
 

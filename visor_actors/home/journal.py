@@ -19,6 +19,8 @@ from typing import Any, Protocol, Self, cast
 
 from visor_actors.home.journal_file import open_database, unavailable
 
+__all__ = ["Detail", "HistoryEntry", "Journal", "JournalUnavailable", "Json", "RecordableEvent", "UpgradeRow"]
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Detail = Mapping[str, Json]
 
@@ -199,9 +201,10 @@ class Journal:
         """Take note of one exit of a binary; True the first time this ``key`` of ``slot`` is seen, False
         ever after.
 
-        Durable: an exit that was counted is never counted again, not after a power cut either.
+        Not durable, because it lies on the way from a crash to the next start, which waits for no disk: after a
+        power cut an exit may be counted once more, after the death of any process it is not.
         """
-        with self._transaction(durable=True) as do:
+        with self._transaction(durable=False) as do:
             cursor = do(
                 "INSERT INTO exits (slot, key, at, record) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (slot, key) DO NOTHING",

@@ -24,15 +24,15 @@ Two kinds of file configure visor, each in TOML or YAML (never both beside each 
 * `run-config.toml` in each upgrade folder says what is run from that folder. It is read before a start.
 
 A key that is absent has its default. An unknown key is an error, with the key that was probably meant. Upper
-and lower case of a key may differ, as in the original visor; that is warned of. Relative paths are relative to
-the folder of the file. `visor-actors config check` reports every problem at once, `config show` prints what is
-in force and where each value comes from, `config schema` prints a JSON Schema for your editor.
+and lower case of a key may differ, as in the original visor; that is warned of. Relative paths are relative
+to the folder of the file. `visor-actors config check` reports every problem at once, `config show` prints
+what is in force and where each value comes from, `config schema` prints a JSON Schema for your editor.
 """
 
 _RUN_CONFIG = """\
 ## run-config.toml
 
-The first table bears the brand of the node: `[fury.binary]`, `[vega.binary]`, `[zeta.binary]` or any other
+The first table bears the brand: `[fury.binary]`, `[vega.binary]`, `[zeta.binary]` or any other
 lower-case word. `[data_node.binary]` is there when a data node runs beside the core, and takes the same
 keys. `name`, before the first table, is a name for people.
 """
