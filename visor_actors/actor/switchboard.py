@@ -1,0 +1,175 @@
+"""Addresses: which inbox serves behind each now, what waits for the next incarnation, and what reached nobody.
+
+The ids of a tree are fixed, so looking an address up needs no lock. A slot's lock is taken only when there is no open inbox.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from visor_actors.actor.events import DeadLetter, DeadLetterReason
+from visor_actors.actor.failure import Failure
+from visor_actors.actor.inbox import Inbox, Refusal
+from visor_actors.actor.messages import Address, Coalesced, Replayable, Request, RequestFailed
+
+STASH_LIMIT = 256
+"""How many replayable messages wait for one address while nobody serves it."""
+
+DEATHS_OF_POISON = 2
+"""How many incarnations may die of one message."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """A message that is delivered once more, after ``deaths`` incarnations died while handling it."""
+
+    message: object
+    deaths: int
+
+
+def is_replayable(message: object) -> bool:
+    """Return whether ``message`` may wait for the next incarnation."""
+    return isinstance(message.body if isinstance(message, Request) else message, Replayable)
+
+
+class Slot:
+    """One address. All methods may be called from any thread and never raise."""
+
+    def __init__(self, name: str, publish: Callable[[DeadLetter], None]) -> None:
+        self.name = name
+        self.generation = 0
+        self.dead_letters = 0
+        self._inbox: Inbox | None = None
+        self._stash: deque[Replayed] = deque()
+        self._retired = False
+        self._publish = publish
+        self._lock = threading.Lock()
+
+    def depth(self) -> int:
+        """Return how many messages wait, in the inbox or for the next one."""
+        inbox = self._inbox
+        return len(self._stash) + (inbox.depth() if inbox is not None else 0)
+
+    def deliver(self, message: object) -> None:
+        """Hand ``message`` to whoever serves, keep it for the next one, or count it as a dead letter."""
+        inbox = self._inbox
+        if inbox is not None:
+            refusal = inbox.offer(message)
+            if refusal is None:
+                return
+            if refusal is Refusal.FULL:
+                self.dead(message, DeadLetterReason.INBOX_FULL)
+                return
+        self.take_back(message, deaths=0)
+
+    def take_back(self, message: object, *, deaths: int) -> None:
+        """Take a message that its inbox did not deliver, or that an incarnation died of (``deaths`` of them so far)."""
+        if isinstance(message, Replayed):
+            message, deaths = message.message, message.deaths + deaths
+        if deaths >= DEATHS_OF_POISON:
+            self.dead(message, DeadLetterReason.POISON)
+            return
+        with self._lock:
+            reason = self._keep(message, deaths)
+        if reason is not None:
+            self.dead(message, reason)
+
+    def _keep(self, message: object, deaths: int) -> DeadLetterReason | None:
+        if self._inbox is not None:
+            if deaths == 0 and not self._inbox.closed:
+                refusal = self._inbox.offer(message)
+                if refusal is None:
+                    return None
+                if refusal is Refusal.FULL:
+                    return DeadLetterReason.INBOX_FULL
+            elif not self._inbox.closed and self._inbox.offer_answer(Replayed(message, deaths)):
+                return None
+        if self._retired or not is_replayable(message):
+            return DeadLetterReason.NOT_RUNNING
+        if isinstance(message, Coalesced):
+            self._stash = deque(kept for kept in self._stash if type(kept.message) is not type(message))
+        if len(self._stash) >= STASH_LIMIT:
+            return DeadLetterReason.STASH_FULL
+        if deaths:
+            self._stash.appendleft(Replayed(message, deaths))  # it came before all that wait
+        else:
+            self._stash.append(Replayed(message, deaths))
+        return None
+
+    def attach(self, inbox: Inbox, generation: int) -> None:
+        """Let ``inbox`` serve this address; it first gets what has been waiting."""
+        with self._lock:
+            self.generation = generation
+            self._retired = False
+            for kept in self._stash:
+                inbox.offer_answer(kept if kept.deaths else kept.message)
+            self._stash.clear()
+            self._inbox = inbox
+
+    def detach(self, inbox: Inbox) -> None:
+        """``inbox`` serves no more (if it still did)."""
+        with self._lock:
+            if self._inbox is inbox:
+                self._inbox = None
+
+    def retire(self) -> None:
+        """Nobody will serve this address again: what waits is dead."""
+        with self._lock:
+            self._retired = True
+            waiting = list(self._stash)
+            self._stash.clear()
+        for kept in waiting:
+            self.dead(kept.message, DeadLetterReason.NOT_RUNNING)
+
+    def dead(self, message: object, reason: DeadLetterReason) -> None:
+        """Count ``message`` as a dead letter; if somebody waits for an answer, tell them."""
+        kind = message.body if isinstance(message, Request) else message
+        with self._lock:
+            self.dead_letters += 1
+            total = self.dead_letters
+        self._publish(
+            DeadLetter(child=self.name, message_type=type(kind).__name__, reason=reason, total=total)
+        )
+        if isinstance(message, Request):
+            failure = Failure("ReceiverDied", f"{self.name}: {reason.value}")
+            message.port.answer(RequestFailed(message.token, failure))
+
+
+class Switchboard:
+    """All addresses of one system."""
+
+    def __init__(self, names: Iterable[str], publish: Callable[[DeadLetter], None]) -> None:
+        self._slots = {name: Slot(name, publish) for name in names}
+        self._nowhere = Slot("", publish)
+        self._publish = publish
+
+    def slot(self, name: str) -> Slot:
+        """Return the slot of an id of the tree."""
+        return self._slots[name]
+
+    def deliver(self, to: Address, message: object) -> None:
+        """Send ``message``. Any thread; never raises or blocks."""
+        slot = self._slots.get(to.name)
+        if slot is not None:
+            slot.deliver(message)
+        else:
+            self.unknown(to, message)
+
+    def unknown(self, to: Address, message: object) -> None:
+        """Count a message to an address that is not in the tree."""
+        stray = Slot(to.name, self._publish)
+        stray.dead_letters = self._nowhere.dead_letters
+        self._nowhere.dead_letters += 1
+        stray.dead(message, DeadLetterReason.NO_SUCH_ADDRESS)
+
+    def find(self, to: Address) -> Slot | None:
+        """Return the slot of ``to``, None if the tree has no such address."""
+        return self._slots.get(to.name)
+
+    @property
+    def dead_letters(self) -> int:
+        """How many messages reached nobody so far."""
+        return self._nowhere.dead_letters + sum(slot.dead_letters for slot in self._slots.values())
