@@ -1,7 +1,8 @@
-"""A node to test against: one executable that plays core and data node, faults included, and leaves a chain to judge.
+"""A node to test against: one executable that plays core and data node, faults included, and leaves a chain
+to judge.
 
-Use :func:`build_binary`, :func:`init_chain`, :func:`write_faults`, :func:`check_chain` and :func:`read_records`;
-``docs/simulator.md`` explains them. Nothing else of the project is imported here.
+Use :func:`build_binary`, :func:`init_chain`, :func:`write_faults`, :func:`check_chain` and
+:func:`read_records`; ``docs/simulator.md`` explains them. Nothing else of the project is imported here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes the home of a simulated node: its configuration and the plan of the simulated network.
 
-The plan (``config/node/network.toml``) says how fast blocks come and which upgrades the network votes for. A running node
-reads it again when it changes, so :func:`set_upgrades` can withdraw or change a vote.
+The plan (``config/node/network.toml``) says how fast blocks come and which upgrades the network votes for. A
+running node reads it again when it changes, so :func:`set_upgrades` can withdraw or change a vote.
 """
 
 from __future__ import annotations
@@ -79,14 +79,15 @@ def init_chain(
 ) -> SimulatedChain:
     """Write configuration and plan for a node whose chain starts at block 1; existing chain data is kept.
 
-    ``upgrades`` are ``(tag, height)``, accepted ``accept_before`` blocks earlier, or :class:`Upgrade`. ``data_node`` gives
-    the core a broker socket and writes the data node's configuration, into the same home unless ``data_node_home`` says
-    otherwise; the broker is a unix socket unless ``broker_port`` names a port of the loopback interface. A ``validator``
-    keeps ``data/priv_validator_state.json`` in ``tendermint_home`` (made here when given). ``rest_port`` 0 serves no REST.
-    Without ``socket_path`` the admin socket is ``HOME/BRAND.sock``.
+    ``upgrades`` are ``(tag, height)``, accepted ``accept_before`` blocks earlier, or :class:`Upgrade`.
+    ``data_node`` gives the core a broker socket and writes the data node's configuration, into the same home
+    unless ``data_node_home`` says otherwise; the broker is a unix socket unless ``broker_port`` names a port
+    of the loopback interface. A ``validator`` keeps ``data/priv_validator_state.json`` in ``tendermint_home``
+    (made here when given). ``rest_port`` 0 serves no REST. Without ``socket_path`` the admin socket is
+    ``HOME/BRAND.sock``.
 
-    ``history_interval`` (default: ``snapshot_interval``) must be a multiple of ``snapshot_interval``, or the core could not
-    start where the data node's history ends: ``ValueError``.
+    ``history_interval`` (default: ``snapshot_interval``) must be a multiple of ``snapshot_interval``, or the
+    core could not start where the data node's history ends: ``ValueError``.
     """
     segments = history_interval or snapshot_interval
     if segments % snapshot_interval:

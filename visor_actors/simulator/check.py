@@ -49,7 +49,7 @@ class VersionRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeTiming:
-    """When the steps of an upgrade were seen by the node itself; CLOCK_MONOTONIC nanoseconds, None: not seen."""
+    """When the node itself saw the steps of an upgrade; CLOCK_MONOTONIC nanoseconds, None: not seen."""
 
     tag: str
     height: int
@@ -69,7 +69,7 @@ class UpgradeTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainReport:
-    """``blocks`` counts the heights; ``versions`` are contiguous; no ``problems`` means that the chain is sound."""
+    """``blocks`` counts heights, ``versions`` are contiguous; no ``problems``: the chain is sound."""
 
     blocks: int
     versions: tuple[VersionRange, ...]
@@ -90,7 +90,7 @@ class _Execution:
 
 
 def check_chain(home: Path) -> ChainReport:
-    """Read everything the nodes of ``home`` wrote; may be called while they run. A home without blocks is sound."""
+    """Judge what the nodes of ``home`` wrote, also while they run; a home without blocks is sound."""
     executions = tuple(_executions(home))
     records = read_records(home)
     plan = planned_upgrades(home)
@@ -122,7 +122,10 @@ def _executions(home: Path) -> Iterator[_Execution]:
     if not path.exists():
         return
     for line in path.read_text(encoding="ascii").split("\n")[:-1]:
-        height, version, pid, kind, hash_, mono_ns = line.split(" ")
+        words = line.split(" ")
+        if len(words) != 6:
+            continue  # torn by a kill in the middle of the write
+        height, version, pid, kind, hash_, mono_ns = words
         yield _Execution(int(height), version, int(pid), kind, hash_, int(mono_ns))
 
 
@@ -137,7 +140,8 @@ def _versions_as_planned(executions: Sequence[_Execution], plan: Sequence[Upgrad
             said.add(key)
             yield Problem(
                 kind=ProblemKind.WRONG_VERSION,
-                detail=f"block {execution.height} by {execution.version} (pid {execution.pid}), expected {expected}",
+                detail=f"block {execution.height} by {execution.version} (pid {execution.pid}), "
+                f"expected {expected}",
             )
 
 
@@ -168,7 +172,8 @@ def _one_at_a_time(records: Sequence[ProcessRecord]) -> Iterator[Problem]:
         if record.event == "refused":
             yield Problem(
                 kind=ProblemKind.TWO_PROCESSES,
-                detail=f"{record.role} pid {record.pid} while pid {record.details['holder']} held the database",
+                detail=f"{record.role} pid {record.pid} while pid {record.details['holder']} "
+                "held the database",
             )
 
 

@@ -1,7 +1,9 @@
-"""The faults of a simulated node, switched on for one home by :func:`write_faults` and picked up by running nodes.
+"""The faults of a simulated node, switched on for one home by :func:`write_faults` and picked up by running
+nodes.
 
-Every field of these classes is one key of ``HOME/faults.toml``; what each does is said in ``docs/simulator.md``. Fields that
-are ``None`` are left out. A node that finds a key it does not know ends with 64.
+Every field of these classes is one key of ``HOME/faults.toml``; what each does is said in
+``docs/simulator.md``. Fields that are ``None`` are left out. A node that finds a key it does not know ends
+with 64.
 """
 
 from __future__ import annotations
@@ -93,8 +95,8 @@ def write_faults(
 ) -> None:
     """Replace the faults of ``home`` (none given: switch all off) and forget how often earlier ones fired.
 
-    Running nodes see the change at their next block or request. ``version`` knows no home: its faults are given to
-    ``build_binary``, or through the environment variable ``SIMNODE_FAULTS``.
+    Running nodes see the change at their next block or request. ``version`` knows no home: its faults are
+    given to ``build_binary``, or through the environment variable ``SIMNODE_FAULTS``.
     """
     counts = home / "state" / "fault-counts"
     for count in counts.glob("*") if counts.is_dir() else ():

@@ -1,14 +1,17 @@
 """A simulated node: one stand-alone file that plays core node and data node of the Vega family.
 
-It behaves on the command line, on its sockets, in its log and in its exit status as the real programs do around a protocol
-upgrade, and it keeps its chain on disk, so that a visor which runs the wrong binary, two of them, or one too late leaves a
-ruined chain behind (``visor_actors.simulator.check_chain``). ``docs/simulator.md`` says how it is used and lists the faults.
+It behaves on the command line, on its sockets, in its log and in its exit status as the real programs do
+around a protocol upgrade, and it keeps its chain on disk, so that a visor which runs the wrong binary, two of
+them, or one too late leaves a ruined chain behind (``visor_actors.simulator.check_chain``).
+``docs/simulator.md`` says how it is used and lists the faults.
 
-Nothing of the project is imported, and of the standard library only what starts in well under a millisecond: tests start
-this file by the hundred. That is why there are no dataclasses, enums, ``json``, ``signal`` or ``socket`` here, but their C
-halves, and why configuration is read by a few lines that understand the flat TOML this package writes.
+Nothing of the project is imported, and of the standard library only what starts in well under a millisecond:
+tests start this file by the hundred. That is why there are no dataclasses, enums, ``json``, ``signal`` or
+``socket`` here, but their C halves, and why configuration is read by a few lines that understand the flat
+TOML this package writes.
 
-One thread, one loop: every class below is called by :class:`Loop` and never blocks, except when stdout's reader stalls.
+One thread, one loop: every class below is called by :class:`Loop` and never blocks, except when stdout's
+reader stalls.
 """
 
 from __future__ import annotations
@@ -38,8 +41,9 @@ BAKED_FAULTS = ""  # replaced by build_binary; the text of a faults file
 RETURNED_ERROR, FATAL, PANIC, MISUSED = 255, 1, 2, 64
 
 COMMON_FAULTS = frozenset(
-    "crash_at_height crash_after_ms crash_exit_code crash_signal crash_times fail_first_starts startup_delay_ms "
-    "ignore_sigterm stop_ms helper_seconds helper_session flood_lines flood_line_bytes".split()
+    {"crash_at_height", "crash_after_ms", "crash_exit_code", "crash_signal", "crash_times"}
+    | {"fail_first_starts", "startup_delay_ms", "ignore_sigterm", "stop_ms"}
+    | {"helper_seconds", "helper_session", "flood_lines", "flood_line_bytes"}
 )
 KNOWN_FAULTS = {
     "core": COMMON_FAULTS
@@ -61,11 +65,11 @@ class NodeFailure(Exception):
         self.code = code
 
 
-# -- text formats -------------------------------------------------------------------------------------------------------
+# -- text formats --------------------------------------------------------------------------------------------
 
 
 def parse_flat_toml(text: str) -> dict[str, dict[str, type_of_value]]:
-    """The tables of ``text`` by their full name; only single-line scalars, which is all this package writes."""
+    """The tables of ``text`` by their full name; only one-line scalars, which is all this package writes."""
     tables: dict[str, dict[str, type_of_value]] = {"": {}}
     table = tables[""]
     for raw in text.split("\n"):
@@ -117,6 +121,14 @@ def read_text(path: str) -> str:
         return file.read()
 
 
+def remove_file(path: str) -> None:
+    """Remove ``path`` if it is there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
 def replace_file(path: str, text: str) -> None:
     temporary = f"{path}.tmp.{os.getpid()}"
     with open(temporary, "w", encoding="utf-8") as file:
@@ -125,7 +137,7 @@ def replace_file(path: str, text: str) -> None:
 
 
 def append_line(path: str, text: str) -> None:
-    """Add ``text`` by a single write, so that several processes may share the file and a kill leaves no half line."""
+    """Add ``text`` by a single write: processes may share the file, a kill leaves no half line."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(fd, (text + "\n").encode())
@@ -134,17 +146,17 @@ def append_line(path: str, text: str) -> None:
 
 
 def app_hash(previous: str, height: int, version: str) -> str:
-    """The state after a block: as in the real node, the version of the program that executed it is part of it."""
+    """The state after a block; as in the real node, the executing version is part of it."""
     import _blake2
 
     return _blake2.blake2b(f"{previous} {height} {version}".encode(), digest_size=16).hexdigest().upper()
 
 
-# -- the surroundings of a process ----------------------------------------------------------------------------------------
+# -- the surroundings of a process ---------------------------------------------------------------------------
 
 
 class Paths:
-    """Where a node of one home keeps its things: ``X/config`` and ``X/state``, or the XDG folders without ``--home``."""
+    """Where a node keeps its things: ``X/config`` and ``X/state``, or the XDG folders without ``--home``."""
 
     def __init__(self, home: str | None, kind: str) -> None:
         if home:
@@ -180,7 +192,7 @@ class Journal:
 
 
 class Faults:
-    """The faults in force for one role: baked in, then ``SIMNODE_FAULTS`` (a path or the text), then the home's file."""
+    """The faults of one role: baked in, then ``SIMNODE_FAULTS`` (a path or text), then the home's file."""
 
     def __init__(self, role: str, path: str | None = None, counts: str | None = None) -> None:
         self.role, self.path, self.counts = role, path, counts
@@ -243,7 +255,7 @@ class Faults:
         return times == 0 or self.count(name) < times
 
 
-class Log:
+class Console:
     """Console lines as the real programs write them: all levels on stdout, tab separated."""
 
     def __init__(self, name: str) -> None:
@@ -293,7 +305,7 @@ class Loop:
         os.set_blocking(self._wake_read, False)
 
     def take_signals(self, on_term: Callable[[], None]) -> None:
-        """From now on SIGTERM and SIGINT call ``on_term`` in the loop; ``sigterm_ns`` tells when the first one arrived."""
+        """From now on SIGTERM and SIGINT call ``on_term``; ``sigterm_ns`` is when the first one arrived."""
         self._on_term = on_term
         signal.set_wakeup_fd(self._wake_write)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -406,22 +418,24 @@ class Stream:
             self.loop.watch(self.sock.fileno(), self._ready)
 
 
+_folder_fds: dict[str, int] = {}
+
+
 def short_address(path: str) -> str:
     """An address for ``path`` that fits into a socket address however long the folder's name is."""
     if len(path.encode()) <= 107:
         return path
     folder, _, name = path.rpartition("/")
-    return f"/proc/self/fd/{os.open(folder or '/', os.O_PATH | os.O_CLOEXEC)}/{name}"
+    if folder not in _folder_fds:
+        _folder_fds[folder] = os.open(folder or "/", os.O_PATH | os.O_CLOEXEC)
+    return f"/proc/self/fd/{_folder_fds[folder]}/{name}"
 
 
 def listen_unix(
     loop: Loop, path: str, address: str, on_accept: Callable[[_socket.socket], None]
 ) -> _socket.socket:
     """Listen at ``path``, removing what a killed predecessor left there."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    remove_file(path)
     listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     listener.bind(address)
     return _accept_from(loop, listener, on_accept)
@@ -442,7 +456,7 @@ def _accept_from(
 
     def accept(_events: int) -> None:
         try:
-            fd, _ = listener._accept()
+            fd, _ = listener._accept()  # type: ignore[attr-defined]  # the C half of socket.accept
         except OSError:
             return
         on_accept(_socket.socket(fileno=fd))
@@ -451,7 +465,7 @@ def _accept_from(
     return listener
 
 
-# -- HTTP ---------------------------------------------------------------------------------------------------------------
+# -- HTTP ----------------------------------------------------------------------------------------------------
 
 REASONS = {
     200: "OK",
@@ -532,12 +546,15 @@ class HttpConnection(Stream):
         }
         words = first.split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            return self._refuse("400 Bad Request")
+            self._refuse("400 Bad Request")
+            return None
         if words[2] == "HTTP/1.1" and "host" not in headers:
-            return self._refuse("400 Bad Request: missing required Host header")
+            self._refuse("400 Bad Request: missing required Host header")
+            return None
         length = headers.get("content-length", "0")
         if not length.isdigit() or "transfer-encoding" in headers:
-            return self._refuse("400 Bad Request")
+            self._refuse("400 Bad Request")
+            return None
         if len(self._in) < end + 4 + int(length):
             return None
         body = bytes(self._in[end + 4 : end + 4 + int(length)])
@@ -551,7 +568,7 @@ class HttpConnection(Stream):
         self.send(head.encode(), then_close=True)
 
 
-# -- admin RPC ------------------------------------------------------------------------------------------------------------
+# -- admin RPC -----------------------------------------------------------------------------------------------
 
 
 class JsonFault(Exception):
@@ -565,7 +582,7 @@ class Scanner:
         self.text = text
 
     def value(self, at: int, pairs: list[tuple[str, str]] | None = None, depth: int = 0) -> tuple[str, int]:
-        """The kind of the value at ``at`` and the index after it; an object's keys and raw values go to ``pairs``."""
+        """Kind of the value at ``at`` and the index after it; an object's keys and raw values go to ``pairs``."""
         at = self._skip(at)
         if at >= len(self.text):
             raise JsonFault("unexpected EOF" if self.text.strip() else "EOF")
@@ -672,7 +689,7 @@ def answer_admin(request: HttpRequest, http_path: str, status: Callable[[], str]
         return plain(400, str(fault)), ""
     if raw_id is None:
         return HttpResponse(200, b"", ("X-Content-Type-Options", "nosniff")), ""
-    return json_answer(f"{result},{quote('id')}:{raw_id}"), raw_id
+    return json_answer(f'{result},"id":{raw_id}'), raw_id
 
 
 def json_answer(inside: str) -> HttpResponse:
@@ -723,11 +740,11 @@ def status_json(info: tuple[str, int] | None, ready: bool) -> str:
     return f'{{"AcceptedReleaseInfo":{shown},"ReadyToUpgrade":{"true" if ready else "false"}}}'
 
 
-# -- the chain on disk ----------------------------------------------------------------------------------------------------
+# -- the chain on disk ---------------------------------------------------------------------------------------
 
 
 class Upgrade:
-    """A release that the network's plan schedules: known from block ``accepted_at`` on, carried out at ``height``."""
+    """A release the network votes for: known from block ``accepted_at`` on, carried out at ``height``."""
 
     __slots__ = ("accepted_at", "height", "tag")
 
@@ -736,7 +753,7 @@ class Upgrade:
 
 
 class Network:
-    """``config/node/network.toml``: the pace of the simulated network and the upgrades it votes for; may change while running."""
+    """``config/node/network.toml``: the network's pace and upgrades; may change while running."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -803,7 +820,7 @@ class Snapshot:
 
 
 class Chain:
-    """The executed blocks (``blocks.log``, every execution appended, replays too) and the snapshots of a core node."""
+    """A core's snapshots and executed blocks (``blocks.log``: every execution appended, replays too)."""
 
     TAIL = 2_000_000  # bytes of the log read at a start: twenty thousand blocks
 
@@ -828,7 +845,7 @@ class Chain:
         os.write(self._fd, line.encode())
 
 
-# -- what both programs have in common --------------------------------------------------------------------------------------
+# -- what both programs have in common -----------------------------------------------------------------------
 
 
 class Program:
@@ -837,7 +854,7 @@ class Program:
     def __init__(self, role: str, name: str, paths: Paths) -> None:
         paths.make()
         self.role, self.paths = role, paths
-        self.journal, self.log = Journal(paths, role), Log(name)
+        self.journal, self.console = Journal(paths, role), Console(name)
         self.faults = Faults(role, paths.faults, paths.counts)
         self.loop = Loop()
         self.stopping = False
@@ -965,7 +982,7 @@ def broker_address(config: dict[str, dict[str, type_of_value]]) -> str | int | N
     return str(table["Path"]) if table.get("Transport") == "unix" else int(table["Port"])
 
 
-# -- core node --------------------------------------------------------------------------------------------------------------
+# -- core node -----------------------------------------------------------------------------------------------
 
 
 class CoreState:
@@ -1003,18 +1020,18 @@ class CoreNode(Program):
         self.config = self._rewrite_config()
         self.lock(
             f"{self.paths.state}/db.lock",
-            "could not initialise the node: resource temporarily unavailable: database is locked by another process",
+            "could not initialise the node: resource temporarily unavailable: database is locked",
         )
         passphrase = self.flags.get("nodewallet-passphrase-file")
         if passphrase is not None and not os.path.isfile(passphrase):
             raise NodeFailure(f"could not read passphrase file: open {passphrase}: no such file or directory")
         self.chain = Chain(self.paths.state)
-        self.log.info("Starting node", f'{{"version":"{VERSION}","version-hash":"{COMMIT}"}}')
+        self.console.info("Starting node", f'{{"version":"{VERSION}","version-hash":"{COMMIT}"}}')
         self.loop.after(self.network.seconds("startup_ms", 0), self._dial)
 
     def _rewrite_config(self) -> dict[str, dict[str, type_of_value]]:
-        # Every start empties the file and writes it again, and does so before it takes the lock: that is why a second
-        # copy hurts a running node even though the lock refuses it.
+        # Every start empties the file and writes it again, and does so before it takes the lock: that is why
+        # a second copy hurts a running node even though the lock refuses it.
         try:
             text = read_text(self.paths.config)
         except OSError as error:
@@ -1063,12 +1080,12 @@ class CoreNode(Program):
                     self.loop, port, lambda sock: _keep(HttpConnection(self.loop, sock, self._answer_rest))
                 )
         except OSError as error:
-            self.log.write("FATAL", f"Failed to listen: {error.strerror or error}")
+            self.console.write("FATAL", f"Failed to listen: {error.strerror or error}")
             self.journal.write("crash", reason=f"cannot listen: {error}", code=FATAL, signal=0, height=0)
             os._exit(FATAL)
         self.state = CoreState.LOADING
         self.journal.write("serving")
-        self.log.info("Starting admin server", f'{{"socket-path":{quote(self.admin_path)}}}')
+        self.console.info("Starting admin server", f'{{"socket-path":{quote(self.admin_path)}}}')
         delay = self.network.seconds("load_ms", 0)
         self.loop.after(delay, self._load) if delay else self._load()
 
@@ -1080,8 +1097,9 @@ class CoreNode(Program):
         if wanted and wanted not in heights:
             self.unlink_sockets()
             raise NodeFailure(
-                "could not initialize the snapshot engine: could not initialize the snapshot tree: could not load local "
-                f"snapshots into the tree: no snapshot found for block height {wanted}"
+                "could not initialize the snapshot engine: could not initialize the snapshot tree: "
+                "could not load local snapshots into the tree: "
+                f"no snapshot found for block height {wanted}"
             )
         height = wanted or (heights[-1] if heights else 0)
         deleted = [later for later in heights if later > height]
@@ -1091,7 +1109,7 @@ class CoreNode(Program):
             snapshot = Snapshot.read(self.chain.snapshots, height)
             self.height, self.chain.height, self.chain.hash = height, height, snapshot.hash
             self.info = snapshot.info
-            self.log.info(
+            self.console.info(
                 "loading state from snapshot",
                 f'{{"block-height":{height},"version-taken":{quote(snapshot.version)},'
                 f'"protocol-upgrade":{"true" if snapshot.upgrade else "false"}}}',
@@ -1116,14 +1134,14 @@ class CoreNode(Program):
         return int(text)
 
     def _latest_segment(self) -> int:
-        """Where the data node's history ends, for the checker to judge a loaded height by; -1 without a data node."""
+        """Where the data node's history ends, for the checker to judge a load by; -1 without data node."""
         home = str(self.network.settings.get("data_node_home", ""))
         if not home:
             return -1
         return (read_segments(f"{home}/state/data-node") or [(0, 0, "", "")])[-1][1]
 
     def _refuse_forked_chain(self, height: int) -> None:
-        # Blocks below the snapshot are not replayed, but the other nodes of a network would not accept them either.
+        # Blocks below the snapshot are not replayed, but the other nodes of a network would refuse them too.
         for stored in range(height, 0, -1):
             if self.network.expected_version(stored) != VERSION or stored not in self.chain.stored:
                 return
@@ -1194,7 +1212,7 @@ class CoreNode(Program):
             self.broker.send(f"B {height} {hash_}\n".encode())
         every = self.network.number("log_every", 10)
         if every and height % every == 0:
-            self.log.info("Processed block", f'{{"height":{height}}}')
+            self.console.info("Processed block", f'{{"height":{height}}}')
         if self.info[1] == height:
             self._reach_upgrade(height)
         elif height % self.network.number("snapshot_interval", 10) == 0:
@@ -1206,7 +1224,7 @@ class CoreNode(Program):
         Snapshot(height, VERSION, upgrade, self.chain.hash, self.info).write(self.chain.snapshots)
         for old in self.chain.snapshot_heights()[: -self.network.number("keep_recent", 10)]:
             os.unlink(f"{self.chain.snapshots}/{old}")
-        self.log.info("Snapshot taken", f'{{"height":{height}}}')
+        self.console.info("Snapshot taken", f'{{"height":{height}}}')
 
     # upgrade
 
@@ -1219,7 +1237,7 @@ class CoreNode(Program):
         self._take_snapshot(height, upgrade=True)
         self.state = CoreState.CORE_READY
         self.journal.write("core_ready", height=height)
-        self.log.info(f"marking {BRAND} core as ready to shut down")
+        self.console.info(f"marking {BRAND} core as ready to shut down")
         self._die_at_upgrade("after_snapshot")
         self.loop.after(self.network.seconds("finalize_ms", 6), self._begin_block_after_upgrade)
 
@@ -1233,7 +1251,7 @@ class CoreNode(Program):
             return
         self.state = CoreState.WAITING
         self.journal.write("waiting", height=self.height)
-        self.log.info("waiting for data node to get ready for upgrade")
+        self.console.info("waiting for data node to get ready for upgrade")
         if self.broker is not None:
             self.broker.send(f"U {self.height}\n".encode())
 
@@ -1243,21 +1261,21 @@ class CoreNode(Program):
 
     def _data_node_gone(self) -> None:
         self.broker = None
-        self.log.error("lost the connection to the data node")
+        self.console.error("lost the connection to the data node")
         if self.state == CoreState.RUNNING:
             self._dial()
 
     def _become_ready(self) -> None:
         self.state = CoreState.READY
         self.journal.write("ready", height=self.height)
-        self.log.info(f"marking {BRAND} core and data node as ready to shut down")
+        self.console.info(f"marking {BRAND} core and data node as ready to shut down")
         if self.faults.given("die_when_ready_ms"):
             delay = self.faults.number("die_when_ready_ms") / 1000
             self.loop.after(delay, lambda: self.end_on_purpose("killed while ready", 0, signal.SIGKILL))
         self._say_ready()
 
     def _say_ready(self) -> None:
-        self.log.info("application is ready for shutdown")
+        self.console.info("application is ready for shutdown")
         self.loop.after(1.0, self._say_ready)
 
     # end
@@ -1272,11 +1290,11 @@ class CoreNode(Program):
         self.stopping = True
         if self.block_timer is not None:
             self.block_timer.cancelled = True
-        self.log.info("Caught signal", '{"name":"terminated"}')
+        self.console.info("Caught signal", '{"name":"terminated"}')
         match self.state:
             case CoreState.CORE_READY | CoreState.WAITING:
                 self.state = CoreState.HUNG
-                self.log.info("Stopping blockchain server")
+                self.console.info("Stopping blockchain server")
             case CoreState.READY:
                 self._stop_after("ready_stop_ms", 10, self._end_ready)
             case _:
@@ -1288,7 +1306,7 @@ class CoreNode(Program):
         self.loop.after(delay, end) if delay else end()
 
     def _end_ready(self) -> None:
-        self.log.info(f"{BRAND.capitalize()} shutdown complete")
+        self.console.info(f"{BRAND.capitalize()} shutdown complete")
         self.unlink_sockets()
         self.journal.write(
             "stop", reason="SIGTERM when ready", code=-9, sigterm_ns=self.loop.sigterm_ns, height=self.height
@@ -1297,10 +1315,7 @@ class CoreNode(Program):
 
     def unlink_sockets(self) -> None:
         if self.admin_path:
-            try:
-                os.unlink(self.admin_path)
-            except OSError:
-                pass
+            remove_file(self.admin_path)
 
     # servers
 
@@ -1393,7 +1408,8 @@ class CoreNode(Program):
     def _send_huge(self, connection: HttpConnection) -> None:
         size = self.faults.number("rpc_huge_bytes", 100_000_000)
         chunk = b"a" * 65536
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {size + 2}\r\n\r\n"
+        kind = "Content-Type: application/json; charset=utf-8"
+        head = f"HTTP/1.1 200 OK\r\n{kind}\r\nContent-Length: {size + 2}\r\n\r\n"
         body = (chunk[: min(65536, size - start)] for start in range(0, size, 65536))
         connection.send(head.encode() + b'"', more=(part for parts in (body, iter([b'"'])) for part in parts))
 
@@ -1408,7 +1424,7 @@ def _keep(_connection: object) -> None:
     """The loop holds a connection by its callback; nothing else has to."""
 
 
-# -- data node ----------------------------------------------------------------------------------------------------------------
+# -- data node -----------------------------------------------------------------------------------------------
 
 
 def read_segments(folder: str) -> list[tuple[int, int, str, str]]:
@@ -1446,13 +1462,13 @@ class DataNode(Program):
             ) from None
         self.lock(
             f"{index_folder(self.paths.state)}/LOCK",
-            "failed to create network history service: failed to create history store: resource temporarily unavailable",
+            "failed to create network history service: resource temporarily unavailable",
         )
         try:
             self.height = int(read_text(self.committed))
         except (OSError, ValueError):
             self.height = 0
-        self.log.info("Starting data node", f'{{"version":"{VERSION}","last-block":{self.height}}}')
+        self.console.info("Starting data node", f'{{"version":"{VERSION}","last-block":{self.height}}}')
         address = broker_address(config)
         self.loop.after(self.network.seconds("startup_ms", 0), lambda: self._listen(address))
         self.loop.after(self.network.seconds("api_ms", 0), self._serve_api)
@@ -1487,7 +1503,7 @@ class DataNode(Program):
 
     def _core_gone(self) -> None:
         self.core = None
-        self.log.info("the core node closed the event stream")
+        self.console.info("the core node closed the event stream")
 
     def _core_said(self, line: str) -> None:
         self.faults.refresh()
@@ -1503,7 +1519,7 @@ class DataNode(Program):
             self._prepare_upgrade(int(rest))
 
     def _fail(self, text: str) -> NoReturn:
-        self.log.error(text)
+        self.console.error(text)
         self.journal.write("error", reason=text, height=self.height)
         write_all(2, f"{text}\n".encode())
         self.unlink_sockets()
@@ -1514,7 +1530,8 @@ class DataNode(Program):
             return  # the core node replays what was processed before
         if height > self.height + 1:
             self._fail(
-                f"block height on begin block, {height}, is too high, the height of the last processed block is {self.height}"
+                f"block height on begin block, {height}, is too high, "
+                f"the height of the last processed block is {self.height}"
             )
         self.height = height
         append_line(f"{self.paths.state}/processed.log", f"{height} {hash_} {os.getpid()}")
@@ -1535,14 +1552,14 @@ class DataNode(Program):
             identity = "Qm" + app_hash("segment", to_height, last_id).lower()
             path = f"{index_folder(self.paths.state)}/segments.log"
             append_line(path, f"{last_to + 1} {to_height} {identity} {last_id}")
-            self.log.info(
+            self.console.info(
                 "created history segment", f'{{"from-height":{last_to + 1},"to-height":{to_height}}}'
             )
 
     def _prepare_upgrade(self, height: int) -> None:
         self.at_upgrade = True
         self.journal.write("upgrade_started", height=height)
-        self.log.info("protocol upgrade started", f'{{"last-block-height":{height}}}')
+        self.console.info("protocol upgrade started", f'{{"last-block-height":{height}}}')
         fault = self.faults.text("at_upgrade")
         if fault == "die":
             self.end_on_purpose("killed at the upgrade height", 0, signal.SIGKILL)
@@ -1554,7 +1571,7 @@ class DataNode(Program):
             return
         self._commit()
         self._create_segment(height)
-        self.log.info("datanode is ready for protocol upgrade")
+        self.console.info("datanode is ready for protocol upgrade")
         self.journal.write("ready", height=height)
         if self.core is not None:
             self.core.send(f"R {height}\n".encode())
@@ -1567,7 +1584,7 @@ class DataNode(Program):
         if self.faults.flag("ignore_sigterm"):
             return
         self.stopping = True
-        self.log.info("Caught signal", '{"name":"terminated"}')
+        self.console.info("Caught signal", '{"name":"terminated"}')
         slow = self.faults.number("stop_ms", self.network.number("stop_ms", 0)) / 1000
         self.loop.after(slow, self._end) if slow else self._end()
 
@@ -1577,13 +1594,10 @@ class DataNode(Program):
 
     def unlink_sockets(self) -> None:
         for path in self.unix_paths:
-            try:
-                os.unlink(path)
-            except OSError:
-                pass
+            remove_file(path)
 
 
-# -- one-shot commands ----------------------------------------------------------------------------------------------------------
+# -- one-shot commands ---------------------------------------------------------------------------------------
 
 
 def segment_answer(folder: str, *, live: bool) -> str:
@@ -1645,7 +1659,7 @@ def history_command(flags: dict[str, str]) -> int:
         case "silent":
             return faults.number("exit_code", 1)
         case "noisy":
-            Log("datanode.history").info("opening the index")
+            Console("datanode.history").info("opening the index")
             write_all(2, b"warning: something harmless\n")
     answer = read_history(paths)
     write_all(1, answer.encode())
@@ -1665,7 +1679,7 @@ def version_command(flags: dict[str, str], title: str) -> int:
             write_all(2, b"version: something is wrong\n")
             return faults.number("exit_code", FATAL)
         case "noisy":
-            Log("cli").info("reading the version")
+            Console("cli").info("reading the version")
             write_all(2, b"warning: something harmless\n")
     if flags.get("output", "human") == "json":
         write_all(1, f'{{"version":{quote(version)},"hash":"{COMMIT}"}}\n'.encode())
@@ -1674,15 +1688,17 @@ def version_command(flags: dict[str, str], title: str) -> int:
     return faults.number("exit_code", 0)
 
 
-# -- command line -----------------------------------------------------------------------------------------------------------------
+# -- command line --------------------------------------------------------------------------------------------
 
-START_FLAGS = frozenset("home tendermint-home network-url network nodewallet-passphrase-file output".split())
+START_FLAGS = frozenset(
+    {"home", "tendermint-home", "network-url", "network", "nodewallet-passphrase-file", "output"}
+)
 VERSION_FLAGS = frozenset({"output"})
 HISTORY_FLAGS = frozenset({"output", "home"})
 
 
 def parse_flags(words: list[str], known: frozenset[str], *, dotted: bool = False) -> dict[str, str]:
-    """``--flag value`` and ``--flag=value``, the last one wins; ``dotted`` flags set keys of the configuration."""
+    """``--flag value`` and ``--flag=value``, the last one wins; ``dotted`` flags set configuration keys."""
     flags: dict[str, str] = {}
     rest = list(words)
     while rest:
@@ -1706,7 +1722,8 @@ def _check_height(text: str | None) -> None:
     if text is not None and not text.removeprefix("-").isdigit():
         name = "--snapshot.load-from-block-height"
         raise NodeFailure(
-            f"invalid argument for flag `{name}' (expected int64): strconv.ParseInt: parsing {quote(text)}: invalid syntax"
+            f"invalid argument for flag `{name}' (expected int64): "
+            f"strconv.ParseInt: parsing {quote(text)}: invalid syntax"
         )
 
 
@@ -1727,8 +1744,7 @@ def main(arguments: list[str]) -> int:
             return history_command(parse_flags(rest, HISTORY_FLAGS))
         case [command, *_]:
             raise NodeFailure(f"Unknown command `{command}'")
-        case _:
-            raise NodeFailure("Please specify one command")
+    raise NodeFailure("Please specify one command")
 
 
 if __name__ == "__main__":

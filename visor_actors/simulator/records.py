@@ -12,11 +12,12 @@ from typing import Any
 class ProcessRecord:
     """One event of one process.
 
-    ``event`` is ``start``, ``refused`` (database lock held by ``details["holder"]``), ``connected``, ``serving``,
-    ``loaded`` (snapshot ``height``; ``details``: ``flag``, ``deleted``, ``stored``), ``first_block``, ``core_ready``,
-    ``waiting``, ``ready``, ``sigterm`` (``details["state"]``, ``details["sigterm_ns"]``), ``stop`` (``reason``, ``code``),
-    ``crash`` (a fault), ``panic``, ``error``, ``failed``, ``helper`` (``details["helper"]`` is a pid) or ``history``.
-    ``role`` is ``core``, ``data_node`` or ``history``. ``mono_ns`` is CLOCK_MONOTONIC, comparable between processes.
+    ``event`` is ``start``, ``refused`` (database lock held by ``details["holder"]``), ``connected``,
+    ``serving``, ``loaded`` (snapshot ``height``; ``details``: ``flag``, ``deleted``, ``stored``),
+    ``first_block``, ``core_ready``, ``waiting``, ``ready``, ``sigterm`` (``details["state"]``,
+    ``details["sigterm_ns"]``), ``stop`` (``reason``, ``code``), ``crash`` (a fault), ``panic``, ``error``,
+    ``failed``, ``helper`` (``details["helper"]`` is a pid) or ``history``. ``role`` is ``core``,
+    ``data_node`` or ``history``. ``mono_ns`` is CLOCK_MONOTONIC, comparable between processes.
     """
 
     event: str

@@ -1,7 +1,8 @@
 """Builds the simulated node: one executable file, alone or packed as a release asset.
 
-The file carries the node's compiled code, because a test that starts hundreds of nodes cannot wait for a thousand lines to be
-compiled each time; the source is in it too, for an interpreter of another version at the same path.
+The file carries the node's compiled code, because a test that starts hundreds of nodes cannot wait for a
+thousand lines to be compiled each time; the source is in it too, for an interpreter of another version at the
+same path.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ def build_binary(
 ) -> Path:
     """Write an executable simulated node to ``path`` (its folder is created) and return ``path``.
 
-    The file plays a core node, and with ``datanode`` as its first argument a data node; under a name that starts with
-    ``data-node`` it is the stand-alone data node. It may be copied, renamed and zipped. ``faults`` change what its
-    ``version`` command does, for the life of the file.
+    The file plays a core node, and with ``datanode`` as its first argument a data node; under a name that
+    starts with ``data-node`` it is the stand-alone data node. It may be copied, renamed and zipped. ``faults``
+    change what its ``version`` command does, for the life of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
@@ -63,7 +64,7 @@ def build_asset_zip(
     commit: str = "",
     faults: VersionFaults | None = None,
 ) -> Path:
-    """Write a release asset to ``path``: a zip holding the node as its single entry ``name`` (default: the brand)."""
+    """Write a release asset to ``path``: a zip with the node as its only entry ``name`` (the brand)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     entry = zipfile.ZipInfo(name or brand, date_time=(2024, 1, 1, 0, 0, 0))
     entry.external_attr = 0o100755 << 16
