@@ -195,9 +195,16 @@ class InstallJob:
 
     def _kill_group(self) -> None:
         # The leader's pid, and so the group's id, stays reserved until it is reaped: nobody else can be hit.
-        if self.exit_code is None:
+        # A `version` command runs in a session of its own: it is taken down by pidfd, opened while still a
+        # child.
+        if self.exit_code is not None:
+            return
+        with held_children(self.pid) as children:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
+            for pidfd in children:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def _has_ended(self) -> bool:
         poller = select.poll()
@@ -257,3 +264,31 @@ class InstallJob:
         tail = os.pread(self._errors, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
         return " | ".join(lines[-3:])
+
+
+@contextlib.contextmanager
+def held_children(pid: int) -> Iterator[tuple[int, ...]]:
+    """Yield pidfds of the children of the process ``pid``; none where the kernel does not tell or it has
+    gone.
+
+    Each is a child of ``pid`` for certain: it was still listed as one after its pidfd had been opened.
+    """
+    held: dict[int, int] = {}
+    try:
+        for child in _children_of(pid):
+            with contextlib.suppress(OSError):
+                held[child] = os.pidfd_open(child)
+        still = _children_of(pid)
+        yield tuple(pidfd for child, pidfd in held.items() if child in still)
+    finally:
+        for pidfd in held.values():
+            os.close(pidfd)
+
+
+def _children_of(pid: int) -> frozenset[int]:
+    found: set[int] = set()
+    with contextlib.suppress(OSError, ValueError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found.update(int(word) for word in file.read().split())
+    return frozenset(found)
