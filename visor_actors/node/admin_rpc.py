@@ -248,24 +248,9 @@ class AdminRpcClient:
     def upgrade_status(self) -> UpgradeStatus:
         """Ask once. Blocks for at most ``total_timeout`` seconds; raises :class:`AdminRpcError`."""
         request_id = int.from_bytes(os.urandom(8), "big") >> 1
-        reply = self._ask(request_body(request_id))
-        if reply.status != 200:
-            text = reply.body[:_MAX_SHOWN].decode("utf-8", "replace").strip()
-            raise BadStatus(self.socket_path, reply.status, _one_line(text))
-        if reply.media_type != "application/json":
-            shown = reply.media_type[:40] or "nothing"
-            raise Malformed(self.socket_path, f"its content type is {shown}, not application/json")
         try:
-            answer = parse_reply(reply.body)
-            if isinstance(answer.id, bool) or not isinstance(answer.id, int) or answer.id != request_id:
-                raise WrongId(self.socket_path, request_id, _one_line(repr(answer.id)[:60]))
-            if answer.error is not None:
-                raise RpcFailed(self.socket_path, _one_line(answer.error[:_MAX_SHOWN]))
-            return parse_status(answer.result)
-        except JsonRefused as problem:
-            self.close()
-            raise Malformed(self.socket_path, str(problem)) from None
-        except WrongId:
+            return self._understand(self._ask(request_body(request_id)), request_id)
+        except BaseException:
             self.close()
             raise
 
@@ -299,23 +284,35 @@ class AdminRpcClient:
     def _ask(self, body: bytes) -> Reply:
         request = b"%s%d\r\n\r\n%s" % (self._head, len(body), body)
         deadline = monotonic() + self._total_timeout
+        kept = self._socket is not None
         try:
-            kept = self._socket is not None
-            try:
-                reply = self._exchange(request, deadline)
-            except Dropped as problem:
-                # A kept connection may have died with the previous core, or of old age: that says nothing of
-                # this one.
-                if not kept or problem.received:
-                    raise
-                self.close()
-                reply = self._exchange(request, deadline)
-        except BaseException:
+            reply = self._exchange(request, deadline)
+        except Dropped as problem:
+            # A kept connection may have died with the previous core, or of old age: that says nothing of this one.
+            if not kept or problem.received:
+                raise
             self.close()
-            raise
+            reply = self._exchange(request, deadline)
         if not reply.reusable:
             self.close()
         return reply
+
+    def _understand(self, reply: Reply, request_id: int) -> UpgradeStatus:
+        if reply.status != 200:
+            text = reply.body[:_MAX_SHOWN].decode("utf-8", "replace").strip()
+            raise BadStatus(self.socket_path, reply.status, _one_line(text))
+        if reply.media_type != "application/json":
+            shown = _one_line(reply.media_type[:40]) or "nothing"
+            raise Malformed(self.socket_path, f"its content type is {shown}, not application/json")
+        try:
+            answer = parse_reply(reply.body)
+            if isinstance(answer.id, bool) or not isinstance(answer.id, int) or answer.id != request_id:
+                raise WrongId(self.socket_path, request_id, _one_line(repr(answer.id)[:60]))
+            if answer.error is not None:
+                raise RpcFailed(self.socket_path, _one_line(answer.error[:_MAX_SHOWN]))
+            return parse_status(answer.result)
+        except JsonRefused as problem:
+            raise Malformed(self.socket_path, str(problem)) from None
 
     def _exchange(self, request: bytes, deadline: float) -> Reply:
         if self._socket is None:
