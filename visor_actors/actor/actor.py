@@ -12,10 +12,11 @@ T = TypeVar("T")
 
 
 class Actor:
-    """One incarnation of an actor. Subclass it; a :class:`~visor_actors.actor.ChildSpec` names a factory for it.
+    """One incarnation of an actor. Subclass it; a :class:`~visor_actors.actor.ChildSpec` names a factory
+    for it.
 
-    All four methods run on the actor's own thread. Whatever they raise, ``SystemExit`` and the like included, ends this
-    incarnation only and is reported to the supervisor, once, after :meth:`terminate`.
+    All four methods run on the actor's own thread. Whatever they raise, ``SystemExit`` and the like
+    included, ends this incarnation only and is reported to the supervisor, once, after :meth:`terminate`.
     """
 
     def __init__(self, context: Context) -> None:
@@ -23,24 +24,27 @@ class Actor:
         self.context = context
 
     def init(self) -> None:
-        """Re-read the truth and become ready. Returning acknowledges the start; the next sibling waits for it."""
+        """Re-read the truth and become ready. Returning acknowledges the start; the next sibling waits for
+        it."""
 
     def handle(self, message: object) -> None:
         """Do what ``message`` asks, quickly: timers, descriptors and all other messages wait meanwhile."""
 
     def terminate(self) -> None:
-        """Give resources back. Called last, once, after every init, failed or not, unless the factory itself failed.
+        """Give resources back. Called last, once, after every init, failed or not, unless the factory
+        itself failed.
 
-        An abandoned incarnation gets here too, if its thread ever comes back: look at ``context.fenced`` before touching
-        anything that a successor may own by now.
+        An abandoned incarnation gets here too, if its thread ever comes back: look at ``context.fenced``
+        before touching anything that a successor may own by now.
         """
 
 
 class Context(abc.ABC):
-    """What an actor may do to the world. Unless said otherwise, for the actor's own thread only (WrongThread is raised).
+    """What an actor may do to the world. Unless said otherwise, for the actor's own thread only
+    (WrongThread is raised).
 
-    An incarnation that was abandoned or has ended is *fenced*: these methods then do nothing, and what it would have sent
-    counts as dead letters.
+    An incarnation that was abandoned or has ended is *fenced*: these methods then do nothing, and what it
+    would have sent counts as dead letters.
     """
 
     @property
@@ -64,11 +68,13 @@ class Context(abc.ABC):
 
     @abc.abstractmethod
     def tell(self, to: Address, message: object) -> None:
-        """Send ``message``. Never raises, never blocks; what cannot be delivered is a dead letter. Any thread."""
+        """Send ``message``. Never raises, never blocks; what cannot be delivered is a dead letter. Any
+        thread."""
 
     @abc.abstractmethod
     def after(self, delay: float, message: object, *, key: Hashable | None = None) -> None:
-        """Have ``message`` delivered to this incarnation in ``delay`` seconds. The same key (not None) re-arms."""
+        """Have ``message`` delivered to this incarnation in ``delay`` seconds. The same key (not None)
+        re-arms."""
 
     @abc.abstractmethod
     def cancel(self, key: Hashable) -> None:
@@ -76,7 +82,8 @@ class Context(abc.ABC):
 
     @abc.abstractmethod
     def watch(self, fd: int, message: object) -> None:
-        """Have ``message`` delivered while ``fd`` is readable, at its end or in error, again after each time it was handled.
+        """Have ``message`` delivered while ``fd`` is readable, at its end or in error, again after each
+        time it was handled.
 
         Read without blocking: now and then there is nothing left to read. Unwatch before closing.
         """
@@ -87,8 +94,9 @@ class Context(abc.ABC):
 
     @abc.abstractmethod
     def request(self, to: Address, body: object, *, timeout: float) -> Token:
-        """Ask ``to``: its ``handle`` gets ``Request(body, ...)``. Exactly one ``Reply`` or ``RequestFailed`` with the
-        returned token comes back, the latter at once if the receiver is down or dies, and after ``timeout`` seconds."""
+        """Ask ``to``: its ``handle`` gets ``Request(body, ...)``. Exactly one ``Reply`` or
+        ``RequestFailed`` with the returned token comes back, the latter at once if the receiver is down or
+        dies, and after ``timeout`` seconds."""
 
     @abc.abstractmethod
     def reply(self, request: Request, value: object) -> None:
@@ -98,10 +106,11 @@ class Context(abc.ABC):
     def run_job(
         self, function: Callable[[CancelToken], T], *, key: Hashable, timeout: float | None = None
     ) -> None:
-        """Run ``function`` on a daemon thread of its own; ``JobDone(key, value)`` or ``JobFailed(key, failure)`` comes back.
+        """Run ``function`` on a daemon thread of its own; ``JobDone(key, value)`` or ``JobFailed(key,
+        failure)`` comes back.
 
-        It is cancelled (its token set, its result dropped) when this incarnation ends, at ``timeout`` seconds, by
-        ``cancel_job`` and by another job of the same key.
+        It is cancelled (its token set, its result dropped) when this incarnation ends, at ``timeout``
+        seconds, by ``cancel_job`` and by another job of the same key.
         """
 
     @abc.abstractmethod

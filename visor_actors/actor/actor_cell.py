@@ -79,11 +79,7 @@ class ActorCell(Cell):
         super().dispatch(message)
 
     def _dispatch_replayed(self, message: Replayed) -> None:
-        self._deaths = message.deaths
-        try:
-            self.dispatch(message.message)
-        finally:
-            self._deaths = 0
+        self.dispatch(message.message)
 
     def _dispatch_request(self, request: Request) -> None:
         if len(self.owed) >= _OUTSTANDING_BEFORE_PRUNING:
@@ -113,7 +109,8 @@ class ActorCell(Cell):
     def _condemn(self, message: object) -> None:
         deaths = 1
         if isinstance(message, Replayed):
-            message, deaths = message.message, message.deaths + 1
+            deaths += message.deaths
+            message = message.message
         if type(message) in _SPECIAL and not isinstance(message, Request):
             return
         if not is_replayable(message):

@@ -1,4 +1,5 @@
-"""How often and how soon a child may be restarted: the sliding window and the back-off. Pure; time and chance come in."""
+"""How often and how soon a child may be restarted: the sliding window and the back-off. Pure; time and
+chance come in."""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ class RestartWindow:
 def restart_delay(backoff: Backoff, attempt: int, rng: Random) -> float:
     """Return the seconds before restart number ``attempt`` (1 is the first) in a row.
 
-    With jitter j the result lies within ``[(1 - j) * d, (1 + j) * d]`` of the nominal delay d, and never above the maximum:
-    actors that died of one cause do not come back in step.
+    With jitter j the result lies within ``[(1 - j) * d, (1 + j) * d]`` of the nominal delay d, and never
+    above the maximum: actors that died of one cause do not come back in step.
     """
     nominal = min(backoff.maximum, backoff.base * 2.0 ** min(attempt - 1, 62))
     if not backoff.jitter or not nominal:

@@ -43,7 +43,8 @@ def on_an_actors_thread() -> bool:
 
 
 class Cell(pykka.ThreadingActor):
-    """Base of actors and supervisors. ``fence``, ``order_stop`` and the attributes may be used from any thread."""
+    """Base of actors and supervisors. ``fence``, ``order_stop`` and the attributes may be used from any
+    thread."""
 
     use_daemon_thread = True  # a thread that hangs for good must not keep the process from ending
     actor_inbox: Inbox
@@ -67,7 +68,6 @@ class Cell(pykka.ThreadingActor):
         self._report = report
         self._reason: ExitReason | None = None
         self._failure: Failure | None = None
-        self._deaths = 0
         self._ident = 0
         self._ended = False
         self._end_lock = threading.Lock()
@@ -181,7 +181,8 @@ class Cell(pykka.ThreadingActor):
         return threading.get_ident() == self._ident
 
     def fence(self, reason: ExitReason) -> None:
-        """Give this incarnation up: nothing it still does has an effect, and its address is free for the next one."""
+        """Give this incarnation up: nothing it still does has an effect, and its address is free for the
+        next one."""
         with self._end_lock:
             if self._ended or self.fenced:
                 return

@@ -15,7 +15,8 @@ class Clock(Protocol):
         ...
 
     def patience(self, deadline: float) -> float | None:
-        """Return for how many real seconds a thread may block that has to act at ``deadline``; None: until it is woken."""
+        """Return for how many real seconds a thread may block that has to act at ``deadline``; None: until
+        it is woken."""
         ...
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
@@ -32,7 +33,7 @@ class MonotonicClock:
         """Return the time left, at least 0."""
         return max(0.0, deadline - time.monotonic())
 
-    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # the protocol has it
         """Real time never jumps: nothing to subscribe to."""
         return _nothing
 

@@ -2,19 +2,23 @@
 
 Theory of operation
 -------------------
-:meth:`SupervisorCore.handle` takes one input and the time and returns the effects to carry out, in order. The rules:
+:meth:`SupervisorCore.handle` takes one input and the time and returns the effects to carry out, in order.
+The rules:
 
-1. *Order.* Children start in the order of the spec, each after the previous one has acknowledged; they stop in reverse,
-   each after the next one has ended. A child that exceeds its time is abandoned, which counts as its exit.
-2. *Generations.* Each start of a child has a new number. An input with another number than the current one is stale and
-   changes nothing. Every start is followed by exactly one accepted exit.
-3. *Cycles.* A restart is a cycle: stop the members that still run, wait the delay, start the members. With one_for_one the
-   only member is the child that failed; with one_for_all every child; with rest_for_one those after it as well. A failure
-   within a cycle starts the same cycle again, a failure outside may extend it. The first start is a cycle without a second
-   chance: if it fails, whatever has started is stopped in reverse and the supervisor fails.
-4. *Budget.* Every restart counts in the sliding window, failed attempts too; what falls while the cycle is stopping its
-   members belongs to the same cycle. When the window is full the supervisor escalates (stops everything and fails with the
-   chain of causes) or, if it may not, marks the child degraded and retries at the slowest delay until it is stable again.
+1. *Order.* Children start in the order of the spec, each after the previous one has acknowledged; they stop
+   in reverse, each after the next one has ended. A child that exceeds its time is abandoned, which counts as
+   its exit.
+2. *Generations.* Each start of a child has a new number. An input with another number than the current one is
+   stale and changes nothing. Every start is followed by exactly one accepted exit.
+3. *Cycles.* A restart is a cycle: stop the members that still run, wait the delay, start the members. With
+   one_for_one the only member is the child that failed; with one_for_all every child; with rest_for_one those
+   after it as well. A failure within a cycle starts the same cycle again, a failure outside may extend it. The
+   first start is a cycle without a second chance: if it fails, whatever has started is stopped in reverse and
+   the supervisor fails.
+4. *Budget.* Every restart counts in the sliding window, failed attempts too; what falls while the cycle is
+   stopping its members belongs to the same cycle. When the window is full the supervisor escalates (stops
+   everything and fails with the chain of causes) or, if it may not, marks the child degraded and retries at the
+   slowest delay until it is stable again.
 5. *Stopping absorbs.* After Stop, Abort or an escalation nothing is started any more.
 """
 
@@ -114,7 +118,8 @@ class _Cycle:
 class SupervisorCore:
     """One supervisor's decisions. Not thread-safe: its owner calls :meth:`handle` from one thread.
 
-    ``generations`` are the numbers the children had last (a supervisor that is restarted itself goes on counting).
+    ``generations`` are the numbers the children had last (a supervisor that is restarted itself goes on
+    counting).
     """
 
     spec: SupervisorSpec
@@ -155,7 +160,8 @@ class SupervisorCore:
         )
 
     def handle(self, event: Input, now: float) -> list[Effect]:
-        """Return what to do about ``event``, in order. ``now`` is in monotonic seconds. Raises SupervisorBug only."""
+        """Return what to do about ``event``, in order. ``now`` is in monotonic seconds. Raises
+        SupervisorBug only."""
         match event:
             case Begin():
                 self._begin()

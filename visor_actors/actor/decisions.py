@@ -1,4 +1,5 @@
-"""What a supervisor's core is told and what it answers: the two alphabets of the pure state machine in core.py."""
+"""What a supervisor's core is told and what it answers: the two alphabets of the pure state machine in
+core.py."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@
     ├── DescriptorClosed       a watched file descriptor was closed before it was unwatched
     └── SupervisorBug          a transition that the tables do not know: an error of this package
 
-No exception of an actor ever crosses to another thread; it arrives as a :class:`~visor_actors.actor.failure.Failure`.
+No exception of an actor ever crosses to another thread; it arrives as a
+:class:`~visor_actors.actor.failure.Failure`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class WrongThread(ActorError):
 
 
 class DescriptorClosed(ActorError):
-    """A watched descriptor was closed. Call ``context.unwatch(fd)`` before closing it: its number may be reused at once."""
+    """A watched descriptor was closed. Call ``context.unwatch(fd)`` before closing it: its number may be
+    reused at once."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(f"file descriptor {fd} was closed while it was watched; unwatch it first")

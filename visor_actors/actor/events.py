@@ -1,7 +1,8 @@
 """Everything that happens in a supervision tree, as one closed union of frozen data classes.
 
-``child`` is the id of the actor or supervisor that the event is about, ``generation`` the number of its incarnation. Times
-are seconds of the system's clock. Events are delivered in order, one at a time, on a thread of their own (publisher.py).
+``child`` is the id of the actor or supervisor that the event is about, ``generation`` the number of its
+incarnation. Times are seconds of the system's clock. Events are delivered in order, one at a time, on a
+thread of their own (publisher.py).
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class ActorStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorExited:
-    """An incarnation has ended. Exactly one per generation; for an abandoned one it comes when it is given up."""
+    """An incarnation has ended. Exactly one per generation; for an abandoned one it comes when it is given
+    up."""
 
     child: str
     generation: int
@@ -93,7 +95,8 @@ class ActorHung:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorAbandoned:
-    """An incarnation's thread cannot be ended; it was fenced and is left behind. ``abandoned`` such threads are alive now."""
+    """An incarnation's thread cannot be ended; it was fenced and is left behind. ``abandoned`` such threads
+    are alive now."""
 
     child: str
     generation: int
@@ -112,7 +115,8 @@ class AbandonedEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbandonedLimitReached:
-    """More threads are abandoned than the system may carry: it stops, and the process should be started again."""
+    """More threads are abandoned than the system may carry: it stops, and the process should be started
+    again."""
 
     abandoned: int
     limit: int
@@ -149,7 +153,8 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A message of type ``message_type`` to ``child`` reached nobody. ``total`` counts all dead letters of that address."""
+    """A message of type ``message_type`` to ``child`` reached nobody. ``total`` counts all dead letters of
+    that address."""
 
     child: str
     message_type: str
@@ -167,7 +172,8 @@ class CallbackFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventsSuppressed:
-    """``count`` events of type ``kind`` about ``child`` came faster than the rate limit and were not delivered."""
+    """``count`` events of type ``kind`` about ``child`` came faster than the rate limit and were not
+    delivered."""
 
     child: str
     kind: str

@@ -1,4 +1,5 @@
-"""How an exception crosses a boundary: as text. A live exception would keep frames, and through them the dead actor, alive."""
+"""How an exception crosses a boundary: as text. A live exception would keep frames, and through them the
+dead actor, alive."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ _LONGEST_MESSAGE = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong, as data. ``cause`` is the failure that led to this one: an escalation names the crash behind it."""
+    """What went wrong, as data. ``cause`` is the failure that led to this one: an escalation names the
+    crash behind it."""
 
     type_name: str
     message: str

@@ -1,9 +1,10 @@
 """An actor's inbox, which is its event loop: messages, timers and readable descriptors, one at a time.
 
-It stands where Pykka expects a queue (``put``, ``get``, ``empty``). The order in :meth:`Inbox.get` is: control, due timers,
-ready descriptors, messages; after a run of timers or descriptors one message is let through, so that nothing starves.
-Sending takes no lock: appending to a deque is atomic, and a sender that finds the inbox closed after it has appended takes
-back what is left, so every message is either delivered or given to ``on_leftover``, exactly once.
+It stands where Pykka expects a queue (``put``, ``get``, ``empty``). The order in :meth:`Inbox.get` is:
+control, due timers, ready descriptors, messages; after a run of timers or descriptors one message is let
+through, so that nothing starves. Sending takes no lock: appending to a deque is atomic, and a sender that
+finds the inbox closed after it has appended takes back what is left, so every message is either delivered
+or given to ``on_leftover``, exactly once.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ CLOSED = Closed()
 
 
 class Inbox:
-    """See the module. ``offer``, ``control``, ``put``, ``close`` and ``drain`` are for any thread, the rest for the owner."""
+    """See the module. ``offer``, ``control``, ``put``, ``close`` and ``drain`` are for any thread, the rest
+    for the owner."""
 
     def __init__(self) -> None:
         self._control: deque[object] = deque()
@@ -66,6 +68,7 @@ class Inbox:
         self._waiting = False
         self._closed = False
         self._streak = 0
+        self._polled = _BURST
         self._envelope: Envelope[Any] = Envelope(None)
         self._unsubscribe: Callable[[], None] | None = None
         self.configure(clock=None, capacity=1000, on_leftover=None)
@@ -100,7 +103,7 @@ class Inbox:
             self._lane.append(message)
         if self._waiting:
             self._nudge()
-        if self._closed:
+        if self.closed:  # meanwhile
             self._return_leftovers()
         return None
 
@@ -111,7 +114,7 @@ class Inbox:
         self._lane.append(message)
         if self._waiting:
             self._nudge()
-        if self._closed:
+        if self.closed:  # meanwhile
             self._return_leftovers()
         return True
 
@@ -200,7 +203,8 @@ class Inbox:
             self._wait()
 
     def _next_urgent(self) -> tuple[object] | None:
-        """Return a due timer's or ready descriptor's message, unless plain messages have waited for too many of them."""
+        """Return a due timer's or ready descriptor's message, unless plain messages have waited for too
+        many of them."""
         if len(self._timers) and not (self._streak >= _BURST and self._lane):
             assert self._clock is not None
             due = self._timers.take_due(self._clock.now())
@@ -217,8 +221,6 @@ class Inbox:
                 self._polled = _BURST
                 self._ready.extend(self._waiter.sleep(0.0))
         return None
-
-    _polled = _BURST
 
     def _wait(self) -> None:
         self._waiting = True

@@ -1,4 +1,5 @@
-"""Work that must block, on short-lived threads beside the actor. Results come back as messages, to one incarnation only."""
+"""Work that must block, on short-lived threads beside the actor. Results come back as messages, to one
+incarnation only."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _serials = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """How a job thread reports. The actor sees the result only if this job is still the current one of its key."""
+    """How a job thread reports. The actor sees the result only if this job is still the current one of its
+    key."""
 
     serial: int
     result: JobDone | JobFailed

@@ -1,4 +1,5 @@
-"""The life of one child as a table: which step leads from which state to which. Anything else is a bug and raises.
+"""The life of one child as a table: which step leads from which state to which. Anything else is a bug and
+raises.
 
 ::
 

@@ -1,4 +1,5 @@
-"""What travels between actors besides their own messages: requests, answers, results of jobs, and two marker bases."""
+"""What travels between actors besides their own messages: requests, answers, results of jobs, and two
+marker bases."""
 
 from __future__ import annotations
 
@@ -22,17 +23,19 @@ class Address:
 
 
 class Replayable:
-    """Base of messages that wait (a bounded number of them) while the receiver is being restarted, and are then delivered.
+    """Base of messages that wait (a bounded number of them) while the receiver is being restarted, and are
+    then delivered.
 
-    Delivery is at least once: one that was being handled when its receiver crashed is delivered to the next incarnation
-    too. If that dies of it as well, the message is dead-lettered.
+    Delivery is at least once: one that was being handled when its receiver crashed is delivered to the next
+    incarnation too. If that dies of it as well, the message is dead-lettered.
     """
 
     __slots__ = ()
 
 
 class Coalesced:
-    """Base of messages of which only the newest counts: an inbox keeps one per class, and is never too full for it."""
+    """Base of messages of which only the newest counts: an inbox keeps one per class, and is never too full
+    for it."""
 
     __slots__ = ()
 
@@ -73,7 +76,8 @@ class ReplyPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a receiver gets for ``context.request`` or ``ActorSystem.ask``. Answer it with ``context.reply``, now or later.
+    """What a receiver gets for ``context.request`` or ``ActorSystem.ask``. Answer it with
+    ``context.reply``, now or later.
 
     ``expires`` is when the asker gives up, in seconds of the system's clock.
     """

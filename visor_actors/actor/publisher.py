@@ -1,7 +1,8 @@
 """Delivers events to the handler: in order, on one thread of its own, rate-limited.
 
-A handler that raises is counted; one that hangs costs events (counted as well), never an actor. A crash loop is told in full
-at first and then summed up: at most ``BURST`` events of one type about one child in ``PERIOD`` seconds.
+A handler that raises is counted; one that hangs costs events (counted as well), never an actor. A crash
+loop is told in full at first and then summed up: at most ``BURST`` events of one type about one child in
+``PERIOD`` seconds.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ _STOP = _Stop()
 
 
 class Publisher:
-    """Takes events from any thread. ``failures`` counts handlers that raised, ``lost`` events that found the queue full."""
+    """Takes events from any thread. ``failures`` counts handlers that raised, ``lost`` events that found
+    the queue full."""
 
     def __init__(self, handler: EventHandler, clock: Clock | None = None) -> None:
         self._handler = handler

@@ -1,4 +1,5 @@
-"""The asker's side of requests: one port for actors, whose answers are messages, and one for threads that block."""
+"""The asker's side of requests: one port for actors, whose answers are messages, and one for threads that
+block."""
 
 from __future__ import annotations
 

@@ -82,6 +82,7 @@ class Runtime:
         return spec
 
     def configure(self, settings: Mapping[str, SupervisionSettings]) -> None:
-        """Put ``settings`` in force for whatever is started from now on. Raises SpecInvalid and changes nothing then."""
+        """Put ``settings`` in force for whatever is started from now on. Raises SpecInvalid and changes
+        nothing then."""
         changed = configured(self.declared, settings)
         self._specs = {spec.id: spec for spec in walk(changed)}

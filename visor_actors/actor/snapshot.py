@@ -1,4 +1,5 @@
-"""What a tree looks like at one moment, gathered without asking anybody: nothing here can wait for a hung actor."""
+"""What a tree looks like at one moment, gathered without asking anybody: nothing here can wait for a hung
+actor."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from visor_actors.actor.supervisor_cell import SupervisorCell
 class NodeSnapshot:
     """One node of the tree.
 
-    ``state``: ``down``, ``waiting`` (for its restart), ``starting``, ``running``, ``stopping`` or ``retired``. ``restarts``
-    counts since its supervisor started. ``busy_seconds`` is how long the current message has taken, None when idle.
+    ``state``: ``down``, ``waiting`` (for its restart), ``starting``, ``running``, ``stopping`` or
+    ``retired``. ``restarts`` counts since its supervisor started. ``busy_seconds`` is how long the current
+    message has taken, None when idle.
     """
 
     id: str

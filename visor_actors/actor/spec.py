@@ -52,9 +52,11 @@ class Intensity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """The delay before restart n in a row: ``base * 2**(n - 1)``, at most ``maximum``, varied by the fraction ``jitter``.
+    """The delay before restart n in a row: ``base * 2**(n - 1)``, at most ``maximum``, varied by the
+    fraction ``jitter``.
 
-    After ``reset_after`` seconds of healthy running the row starts again, and a degraded child counts as recovered.
+    After ``reset_after`` seconds of healthy running the row starts again, and a degraded child counts as
+    recovered.
     """
 
     base: float = 0.2
@@ -67,9 +69,9 @@ class Backoff:
 class ChildSpec:
     """One actor of the tree.
 
-    ``factory`` is called on the new actor's own thread, once per incarnation. ``heartbeat`` is how long one message may take
-    before the actor counts as hung (None: unwatched). ``intensity`` gives the child a restart budget of its own; without,
-    it shares its supervisor's. ``capacity`` bounds the inbox.
+    ``factory`` is called on the new actor's own thread, once per incarnation. ``heartbeat`` is how long one
+    message may take before the actor counts as hung (None: unwatched). ``intensity`` gives the child a
+    restart budget of its own; without, it shares its supervisor's. ``capacity`` bounds the inbox.
     """
 
     id: str
@@ -85,7 +87,8 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorSpec:
-    """A supervisor and its children, in the order in which they start. Its own start and stop take what the children take."""
+    """A supervisor and its children, in the order in which they start. Its own start and stop take what the
+    children take."""
 
     id: str
     children: tuple[ChildSpec | SupervisorSpec, ...] = ()
@@ -113,8 +116,8 @@ AnySpec = ChildSpec | SupervisorSpec
 class SupervisionSettings:
     """An operator's wish for one id, or for :data:`EVERYWHERE`. None leaves what the tree declares.
 
-    For a supervisor the first two are its intensity; for an actor they give it a budget of its own. The delays are those
-    before a restart of the named one.
+    For a supervisor the first two are its intensity; for an actor they give it a budget of its own. The
+    delays are those before a restart of the named one.
     """
 
     max_restarts: int | None = None
@@ -132,7 +135,8 @@ def walk(spec: AnySpec) -> Iterator[AnySpec]:
 
 
 def configured(spec: AnySpec, settings: Mapping[str, SupervisionSettings]) -> AnySpec:
-    """Return ``spec`` (with all below it) as ``settings`` want it. Raises SpecInvalid for ids that do not exist."""
+    """Return ``spec`` (with all below it) as ``settings`` want it. Raises SpecInvalid for ids that do not
+    exist."""
     known = {node.id for node in walk(spec)}
     unknown = sorted(set(settings) - known - {EVERYWHERE})
     if unknown:
@@ -187,23 +191,26 @@ def find_problems(root: AnySpec) -> Iterator[str]:
     """Yield one sentence for each faulty field of the tree."""
     seen: set[str] = set()
     for spec in walk(root):
-        if not isinstance(spec.id, str) or not spec.id or spec.id == EVERYWHERE:
-            yield f"id {spec.id!r}: a non-empty text other than {EVERYWHERE!r} is needed"
+        name: object = spec.id  # whatever the annotation promises
+        restart: object = spec.restart
+        if not isinstance(name, str) or name in ("", EVERYWHERE):
+            yield f"id {name!r}: a non-empty text other than {EVERYWHERE!r} is needed"
         elif spec.id in seen:
             yield f"id {spec.id!r}: used twice; ids are addresses and must be unique in the whole tree"
         seen.add(spec.id)
-        if not isinstance(spec.restart, Restart):
-            yield f"{spec.id}: restart is {spec.restart!r}, which is no Restart"
+        if not isinstance(restart, Restart):
+            yield f"{spec.id}: restart is {restart!r}, which is no Restart"
         yield from _backoff_problems(spec.id, spec.backoff)
         if spec.intensity is not None:
             yield from _intensity_problems(spec.id, spec.intensity)
         if isinstance(spec, ChildSpec):
             yield from _child_problems(spec)
         else:
-            if not isinstance(spec.strategy, Strategy):
-                yield f"{spec.id}: strategy is {spec.strategy!r}, which is no Strategy"
+            strategy: object = spec.strategy
+            if not isinstance(strategy, Strategy):
+                yield f"{spec.id}: strategy is {strategy!r}, which is no Strategy"
             if spec.on_exhausted not in tuple(OnExhausted):
-                yield f"{spec.id}: on_exhausted is {spec.on_exhausted!r}, which is neither 'escalate' nor 'degrade'"
+                yield f"{spec.id}: on_exhausted is {spec.on_exhausted!r}, not 'escalate' or 'degrade'"
 
 
 def _child_problems(spec: ChildSpec) -> Iterator[str]:

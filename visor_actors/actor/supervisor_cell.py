@@ -1,4 +1,5 @@
-"""The incarnation of a supervisor: carries out what its core decides. Its thread runs no code of users, so it does not hang."""
+"""The incarnation of a supervisor: carries out what its core decides. Its thread runs no code of users, so
+it does not hang."""
 
 from __future__ import annotations
 
@@ -110,7 +111,8 @@ class SupervisorCell(Cell):
             self._survive(error)
 
     def dispatch(self, message: object) -> None:
-        """Handle one message. A failure here is a bug or an injected fault: the children are stopped in order first."""
+        """Handle one message. A failure here is a bug or an injected fault: the children are stopped in
+        order first."""
         try:
             self._dispatch(message)
         except BaseException as error:
@@ -250,7 +252,8 @@ class SupervisorCell(Cell):
     # --- any thread
 
     def fence(self, reason: ExitReason) -> None:
-        """Give up this supervisor and everything below it. The healthy threads among them end by themselves."""
+        """Give up this supervisor and everything below it. The healthy threads among them end by
+        themselves."""
         super().fence(reason)
         self._give_up_children(reason)
 

@@ -1,6 +1,8 @@
-"""Addresses: which inbox serves behind each now, what waits for the next incarnation, and what reached nobody.
+"""Addresses: which inbox serves behind each now, what waits for the next incarnation, and what reached
+nobody.
 
-The ids of a tree are fixed, so looking an address up needs no lock. A slot's lock is taken only when there is no open inbox.
+The ids of a tree are fixed, so looking an address up needs no lock. A slot's lock is taken only when there
+is no open inbox.
 """
 
 from __future__ import annotations
@@ -66,9 +68,11 @@ class Slot:
         self.take_back(message, deaths=0)
 
     def take_back(self, message: object, *, deaths: int) -> None:
-        """Take a message that its inbox did not deliver, or that an incarnation died of (``deaths`` of them so far)."""
+        """Take a message that its inbox did not deliver, or that an incarnation died of (``deaths`` of them
+        so far)."""
         if isinstance(message, Replayed):
-            message, deaths = message.message, message.deaths + deaths
+            deaths += message.deaths
+            message = message.message
         if deaths >= DEATHS_OF_POISON:
             self.dead(message, DeadLetterReason.POISON)
             return

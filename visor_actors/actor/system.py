@@ -1,4 +1,5 @@
-"""A running tree: the root supervisor's loop in the thread that calls :meth:`ActorSystem.run`, and the way in from outside."""
+"""A running tree: the root supervisor's loop in the thread that calls :meth:`ActorSystem.run`, and the way
+in from outside."""
 
 from __future__ import annotations
 
@@ -51,8 +52,9 @@ _KINDS = {
 class ActorSystem:
     """One supervision tree. It runs once.
 
-    ``on_event`` gets every :data:`ActorEvent`, one at a time, on a thread of its own. More than ``max_abandoned`` threads that
-    could not be ended stop the system: the process should then be started anew. Raises SpecInvalid for a faulty tree.
+    ``on_event`` gets every :data:`ActorEvent`, one at a time, on a thread of its own. More than
+    ``max_abandoned`` threads that could not be ended stop the system: the process should then be started
+    anew. Raises SpecInvalid for a faulty tree.
     """
 
     def __init__(
@@ -80,10 +82,11 @@ class ActorSystem:
         self._root = SupervisorCell(self._runtime, slot, 1, report=_ignore)
 
     def run(self) -> Outcome:
-        """Start the tree and serve its root in the calling thread until :meth:`stop`, or until it cannot go on.
+        """Start the tree and serve its root in the calling thread until :meth:`stop`, or until it cannot go
+        on.
 
-        Returns when every child has ended or was abandoned. Raises SystemAlreadyRan the second time. KeyboardInterrupt, if
-        the process still raises it, stops the tree.
+        Returns when every child has ended or was abandoned. Raises SystemAlreadyRan the second time.
+        KeyboardInterrupt, if the process still raises it, stops the tree.
         """
         with self._lock:
             if self._ran:
@@ -103,14 +106,16 @@ class ActorSystem:
         return Outcome(kind=_KINDS.get(reason, OutcomeKind.CRASHED), failure=failure)
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call ``callback`` on the root's loop whenever ``fd`` is readable. Before :meth:`run`, or on the root's loop.
+        """Call ``callback`` on the root's loop whenever ``fd`` is readable. Before :meth:`run`, or on the
+        root's loop.
 
         The callback must read ``fd`` and be quick: the root supervises nothing meanwhile.
         """
         self._root.actor_inbox.watch(fd, Callback(callback))
 
     def stop(self) -> None:
-        """Have the children stopped in reverse order, each within its deadline. Returns at once; any thread, any time."""
+        """Have the children stopped in reverse order, each within its deadline. Returns at once; any
+        thread, any time."""
         self._root.actor_inbox.control(StopOrder())
 
     def tell(self, to: Address, message: object) -> None:
@@ -118,9 +123,11 @@ class ActorSystem:
         self._runtime.switchboard.deliver(to, message)
 
     def ask(self, to: Address, body: object, *, timeout: float) -> object:
-        """Send a Request and block for its answer, at most ``timeout`` seconds. For threads that are no actors.
+        """Send a Request and block for its answer, at most ``timeout`` seconds. For threads that are no
+        actors.
 
-        Raises AskTimedOut, ReceiverDied (at once, if the receiver ends or does not run) or BlockingAskInActor.
+        Raises AskTimedOut, ReceiverDied (at once, if the receiver ends or does not run) or
+        BlockingAskInActor.
         """
         if on_an_actors_thread():
             raise BlockingAskInActor(f"an actor must not wait for {to}; use context.request")
@@ -138,16 +145,19 @@ class ActorSystem:
     def inject(self, to: Address, action: Callable[[], None]) -> None:
         """Run ``action`` on the thread of the actor or supervisor behind ``to``, before its waiting messages.
 
-        Fault injection: what ``action`` raises is a crash, what it waits for is a hang. Nothing happens if nobody serves there.
+        Fault injection: what ``action`` raises is a crash, what it waits for is a hang. Nothing happens if
+        nobody serves there.
         """
         cell = self._find(self._root, to.name)
         if cell is not None:
             cell.actor_inbox.control(Injection(action))
 
     def reconfigure(self, settings: Mapping[str, SupervisionSettings]) -> None:
-        """Let ``settings`` (by id, or EVERYWHERE) take the place of those given before, in the running tree too.
+        """Let ``settings`` (by id, or EVERYWHERE) take the place of those given before, in the running tree
+        too.
 
-        Raises SpecInvalid, and changes nothing then. Any thread. Delays that are running already stay as they are.
+        Raises SpecInvalid, and changes nothing then. Any thread. Delays that are running already stay as
+        they are.
         """
         self._runtime.configure(settings)
         self._root.actor_inbox.control(SettingsChanged())

@@ -1,7 +1,9 @@
-"""How an inbox's thread sleeps: on a lock while there are only messages and timers, in poll() once descriptors are watched.
+"""How an inbox's thread sleeps: on a lock while there are only messages and timers, in poll() once
+descriptors are watched.
 
-The lock is cheaper (no descriptor, no system call in the sender unless the receiver sleeps, and the sender keeps the
-interpreter); poll() can wait for descriptors as well. Only the inbox's own thread switches, and never while it sleeps.
+The lock is cheaper (no descriptor, no system call in the sender unless the receiver sleeps, and the sender
+keeps the interpreter); poll() can wait for descriptors as well. Only the inbox's own thread switches, and
+never while it sleeps.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from visor_actors.actor.errors import DescriptorClosed
 
 
 class Waiter:
-    """One sleeping place. :meth:`wake` may be called from any thread, everything else from the owner's thread only."""
+    """One sleeping place. :meth:`wake` may be called from any thread, everything else from the owner's
+    thread only."""
 
     __slots__ = ("_alarm", "_descriptors", "_latch", "_lock", "_poller")
 
@@ -50,7 +53,8 @@ class Waiter:
         return True
 
     def message_of(self, fd: int) -> tuple[object] | None:
-        """Return the message for a descriptor that was ready (in a tuple), None if it is not watched any more."""
+        """Return the message for a descriptor that was ready (in a tuple), None if it is not watched any
+        more."""
         try:
             return (self._descriptors[fd],)
         except KeyError:
