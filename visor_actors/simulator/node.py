@@ -582,7 +582,7 @@ class Scanner:
         self.text = text
 
     def value(self, at: int, pairs: list[tuple[str, str]] | None = None, depth: int = 0) -> tuple[str, int]:
-        """Kind of the value at ``at`` and the index after it; an object's keys and raw values go to ``pairs``."""
+        """Kind of the value at ``at`` and the index after it; an object fills ``pairs`` (key, raw value)."""
         at = self._skip(at)
         if at >= len(self.text):
             raise JsonFault("unexpected EOF" if self.text.strip() else "EOF")

@@ -44,8 +44,8 @@ def build_binary(
     """Write an executable simulated node to ``path`` (its folder is created) and return ``path``.
 
     The file plays a core node, and with ``datanode`` as its first argument a data node; under a name that
-    starts with ``data-node`` it is the stand-alone data node. It may be copied, renamed and zipped. ``faults``
-    change what its ``version`` command does, for the life of the file.
+    starts with ``data-node`` it is the stand-alone data node. It may be copied, renamed and zipped.
+    ``faults`` change what its ``version`` command does, for the life of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
