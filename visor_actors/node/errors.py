@@ -3,9 +3,11 @@
 ::
 
     NodeError
-     ├─ AdminRpcError          admin_rpc.py: the core's admin socket gave no status
+     ├─ AdminRpcError          admin_errors.py: the core's admin socket gave no status
      ├─ RestError              rest.py: the core's REST gave no height
      ├─ FlagWithoutValue       arguments.py: an argument list ends inside a flag
+     ├─ NoSuchBinary           arguments.py: the run configuration has no such binary
+     ├─ StartRefused           height.py: a core that must not be started
      ├─ CommandFailed          command.py: a short command did not run to its end
      └─ VersionUnknown         version.py: a binary did not tell its version
 
