@@ -65,7 +65,7 @@ class ControlClient:
 
     def upgrades(self) -> tuple[UpgradeReport, ...]:
         """Return the upgrades, newest first."""
-        from visor_actors.api.routes import Upgrades
+        from visor_actors.api.answers import Upgrades
 
         return self._call(Method.GET, "/upgrades", Upgrades).upgrades
 
@@ -135,7 +135,7 @@ class ControlClient:
 
 
 def _refusal(response: Response) -> Exception:
-    from visor_actors.api.routes import Refusal
+    from visor_actors.api.answers import Refusal
 
     error = load(Refusal, response.body).error
     if response.status == 409:

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from visor_actors.api.answers import refuse
 from visor_actors.api.http import HttpProblem, Request, RequestReader, Response, render_response
-from visor_actors.api.routes import refuse
 
 REQUEST_SECONDS = 5.0
 RESPONSE_SECONDS = 5.0
@@ -51,6 +51,10 @@ class Exchange:
                 self.phase = Phase.OVER
                 self._connection.close()
             self._over.set()
+
+    def age(self) -> float:
+        """Return the seconds since the connection was accepted."""
+        return time.monotonic() - self.accepted_at
 
     def cut_off(self) -> None:
         """End the exchange if it still waits for its request."""

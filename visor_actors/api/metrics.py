@@ -116,10 +116,14 @@ def _actors(rows: Iterable[TreeRow]) -> Iterable[Metric]:
     generations = tuple((labels, row.generation) for row, labels in known)
     restarts = tuple((labels, row.restarts) for row, labels in known)
     depths = tuple((labels, row.inbox_depth) for row, labels in known)
+    degraded = tuple((labels, row.degraded) for row, labels in known)
+    lost = tuple((labels, row.dead_letters) for row, labels in known)
     yield Metric("visor_actor_running", "1 while the actor serves.", running)
     yield Metric("visor_actor_generation", "Incarnation of the actor, 1 at first.", generations)
     yield Metric("visor_actor_restarts_total", "Restarts of the actor.", restarts, "counter")
     yield Metric("visor_actor_inbox_depth", "Messages that wait for the actor.", depths)
+    yield Metric("visor_actor_degraded", "1 while the actor is beyond its restart budget.", degraded)
+    yield Metric("visor_actor_dead_letters_total", "Messages that never reached the actor.", lost, "counter")
 
 
 def _labels(labels: Mapping[str, str]) -> str:

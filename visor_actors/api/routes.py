@@ -24,7 +24,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from visor_actors.actors.control import Accepted, ControlPort, ControlRefused, Fault, StopMode
-from visor_actors.actors.reports import Health, UpgradeReport
+from visor_actors.actors.reports import Health
+from visor_actors.api.answers import Upgrades, refuse
 from visor_actors.api.http import HttpProblem, Request, Response
 from visor_actors.api.wire import WireError, dump, load
 
@@ -35,28 +36,6 @@ class Origin(enum.Enum):
     CONTROL_SOCKET = "control-socket"
     TCP_LOOPBACK = "tcp-loopback"
     TCP_TOKEN = "tcp-token"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upgrades:
-    """The answer to ``GET /upgrades``, newest first."""
-
-    upgrades: tuple[UpgradeReport, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Why a request was refused and what to do next."""
-
-    problem: str
-    next_step: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """The body of every answer that is no success."""
-
-    error: Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,13 +151,6 @@ class Router:
 
         text = render_page(self._port.status(), self._port.tree())
         return Response(status=200, body=text.encode(), content_type=CONTENT_TYPE, headers=HEADERS)
-
-
-def refuse(status: int, problem: str, next_step: str | None = None) -> Response:
-    """Return the response that says why not."""
-    headers = (("WWW-Authenticate", "Bearer"),) if status == 401 else ()
-    body = dump(Refusal(error=Problem(problem=problem, next_step=next_step))) + "\n"
-    return Response(status=status, body=body.encode(), headers=headers)
 
 
 def _json(value: object, *, status: int = 200) -> Response:

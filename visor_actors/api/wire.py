@@ -15,7 +15,6 @@ import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -132,9 +131,14 @@ def _build_dataclass(kind: type[Any], items: dict[str, Any], place: str) -> obje
         raise WireError(place, str(error)) from error
 
 
-@cache
+_known_hints: dict[type[Any], dict[str, Any]] = {}
+
+
 def _hints(kind: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+    hints = _known_hints.get(kind)
+    if hints is None:
+        hints = _known_hints[kind] = typing.get_type_hints(kind)
+    return hints
 
 
 def _expect(value: object, kind: type[Any], place: str) -> Any:

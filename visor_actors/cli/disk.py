@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotOnDisk:
-    """One binary's slot. ``held``: its lock is held, so its node lives. The rest is what its shim wrote last."""
+    """One binary's slot. ``held``: its lock is held, so its node lives. The rest is what its shim wrote
+    last."""
 
     slot: str
     held: bool

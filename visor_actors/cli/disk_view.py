@@ -11,7 +11,11 @@ from visor_actors.cli.terminal import bad, doubtful, good, heading, pairs
 
 def render_disk(disk: DiskReport, now: float) -> str:
     """Return the report, with what to do next at its end."""
-    lines = [doubtful("No visor runs on this home.") + " This is what the home tells:", "", pairs(_rows(disk, now))]
+    lines = [
+        doubtful("No visor runs on this home.") + " This is what the home tells:",
+        "",
+        pairs(_rows(disk, now)),
+    ]
     lines += [bad(problem) for problem in disk.problems]
     lines += ["", f"next: {_next_step(disk)}"]
     return "\n".join(lines)
@@ -37,7 +41,7 @@ def _next_step(disk: DiskReport) -> str:
     if not disk.initialised:
         return f"there is no visor home here yet; create one with {heading('visor-actors init')}"
     if disk.locked:
-        return "a visor holds the home but serves no control socket yet: it starts or ends; try again in a moment"
+        return "a visor holds the home but serves no socket: it starts or ends; try again in a moment"
     if any(slot.held for slot in disk.slots):
         return f"the node runs on its own; {heading('visor-actors run')} takes it over without stopping it"
     return f"start the node with {heading('visor-actors run')} or its service"

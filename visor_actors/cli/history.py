@@ -43,15 +43,25 @@ class HistoryDocument:
         "visor-actors history --follow",
     ),
 )
-@click.option("-n", "--lines", "count", type=click.IntRange(min=1), default=50, show_default=True, help="How many.")
-@click.option("--kind", type=click.Choice(list(_KINDS)), default="all", show_default=True, help="Which events.")
+@click.option(
+    "-n", "--lines", "count", type=click.IntRange(min=1), default=50, show_default=True, help="How many."
+)
+@click.option(
+    "--kind", type=click.Choice(list(_KINDS)), default="all", show_default=True, help="Which events."
+)
 @click.option("--name", help="Only events of this name; NAME.* means all below it.")
 @click.option("--alarms", is_flag=True, help="Only what an operator must act on.")
 @click.option("--since", help="Not older than this: 90s, 30m, 12h, 7d, or 2026-01-31, or 2026-01-31 18:00.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new ones until ^C.")
 @with_invocation
 def command(
-    invocation: Invocation, count: int, kind: str, name: str | None, alarms: bool, since: str | None, follow: bool
+    invocation: Invocation,
+    count: int,
+    kind: str,
+    name: str | None,
+    alarms: bool,
+    since: str | None,
+    follow: bool,
 ) -> None:
     """Show starts, exits with their last lines, restarts, upgrade steps and alarms, oldest first.
 
@@ -96,7 +106,9 @@ def parse_since(text: str, now: float) -> float:
             return time.mktime(time.strptime(text, form))
         except ValueError:
             continue
-    raise click.BadParameter(f"{text!r} is no span (90s, 30m, 12h, 7d) and no date (2026-01-31)", param_hint="--since")
+    raise click.BadParameter(
+        f"{text!r} is no span (90s, 30m, 12h, 7d) and no date (2026-01-31)", param_hint="--since"
+    )
 
 
 def render(entry: HistoryEntry) -> str:

@@ -1,4 +1,5 @@
-"""What the journal tells a command. Opened for reading only, so that a command never disturbs a running visor."""
+"""What the journal tells a command. Opened for reading only, so that a command never disturbs a running
+visor."""
 
 from __future__ import annotations
 

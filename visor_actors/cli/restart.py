@@ -47,7 +47,11 @@ def command(invocation: Invocation, binary: str | None, no_wait: bool, timeout: 
                 progress.show(f"{message}: {report.node.phase}")
                 now = _incarnations(report, binary)
                 pids.update({slot: pid for slot, (pid, _) in now.items()})
-                return bool(now) and all(now.get(slot) != old for slot, old in before.items()) and len(now) >= len(before)
+                return (
+                    bool(now)
+                    and all(now.get(slot) != old for slot, old in before.items())
+                    and len(now) >= len(before)
+                )
 
             if not until(restarted, timeout=timeout):
                 raise CommandError(

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from visor_actors.actors.control import ControlPort
 
 
-@click.command(cls=Command, examples=("visor-actors run --home /srv/visor", "VISOR_HOME=/srv/visor visor-actors run"))
+@click.command(
+    cls=Command, examples=("visor-actors run --home /srv/visor", "VISOR_HOME=/srv/visor visor-actors run")
+)
 @with_invocation
 def command(invocation: Invocation) -> int:
     """Run the node and carry its upgrades out, until SIGTERM, SIGINT or visor-actors stop.

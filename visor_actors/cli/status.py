@@ -17,7 +17,11 @@ from visor_actors.cli.framework import Command, Invocation, Output, with_invocat
 )
 @click.option("--watch", is_flag=True, help="Refresh in place until ^C.")
 @click.option(
-    "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds between refreshes."
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between refreshes.",
 )
 @with_invocation
 def command(invocation: Invocation, watch: bool, interval: float) -> int:

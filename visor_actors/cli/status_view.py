@@ -52,7 +52,10 @@ def render(document: StatusDocument) -> str:
 
 def _summary(report: StatusReport, now: float) -> Iterable[tuple[str, str | None]]:
     node = report.node
-    yield "visor", f"{_health(report.health)}, pid {report.pid}, up {since(report.started_at, now)}, {report.version}"
+    yield (
+        "visor",
+        f"{_health(report.health)}, pid {report.pid}, up {since(report.started_at, now)}, {report.version}",
+    )
     yield "home", report.home
     yield "node", f"{_phase(node.phase)}{f', {node.reason}' if node.reason else ''}"
     yield "folder", f"{node.folder} ({node.brand})" if node.folder and node.brand else node.folder
@@ -133,9 +136,8 @@ def _upgrade(upgrade: UpgradeReport | None) -> str:
         return ""
     ready = good("READY") if upgrade.prepared else bad("MISSING")
     held = f", {doubtful('held')}" if upgrade.held else ""
-    lines = [
-        f"{heading('upgrade')} {upgrade.tag} at height {upgrade.height}: {upgrade.state}, release {ready}{held}"
-    ]
+    what = f"{upgrade.tag} at height {upgrade.height}"
+    lines = [f"{heading('upgrade')} {what}: {upgrade.state}, release {ready}{held}"]
     if upgrade.problem:
         lines.append(f"  {bad(upgrade.problem)}")
     if upgrade.next_step:

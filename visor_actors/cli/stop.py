@@ -36,7 +36,9 @@ class Stopped:
 )
 @click.option("--detach", is_flag=True, help="Leave the node running.")
 @click.option("--no-wait", is_flag=True, help="Return as soon as visor has accepted the command.")
-@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait (default: until visor has ended).")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), help="Seconds to wait (default: until visor has ended)."
+)
 @with_invocation
 def command(invocation: Invocation, detach: bool, no_wait: bool, timeout: float | None) -> None:
     """End the running visor and wait until it has ended.

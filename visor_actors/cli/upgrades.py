@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradesDocument:
-    """What ``upgrades list --output json`` prints. ``running``: a visor answered; else it is from the journal."""
+    """What ``upgrades list --output json`` prints. ``running``: a visor answered; else it is from the
+    journal."""
 
     running: bool
     upgrades: tuple[UpgradeReport, ...]

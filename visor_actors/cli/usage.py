@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Resident memory in bytes and CPU in percent of one core: since the previous look, at first over its life."""
+    """Resident memory in bytes and CPU in percent of one core: since the previous look, at first over
+    its life."""
 
     pid: int
     memory: int

@@ -11,7 +11,8 @@ import click
 
 
 class ProgressLine:
-    """One line that is rewritten in place on a terminal and not printed anywhere else. Use as a context manager."""
+    """One line that is rewritten in place on a terminal and not printed anywhere else. Use as a context
+    manager."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
