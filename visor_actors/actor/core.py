@@ -11,14 +11,14 @@ The rules:
 2. *Generations.* Each start of a child has a new number. An input with another number than the current one is
    stale and changes nothing. Every start is followed by exactly one accepted exit.
 3. *Cycles.* A restart is a cycle: stop the members that still run, wait the delay, start the members. With
-   one_for_one the only member is the child that failed; with one_for_all every child; with rest_for_one those
-   after it as well. A failure within a cycle starts the same cycle again, a failure outside may extend it. The
-   first start is a cycle without a second chance: if it fails, whatever has started is stopped in reverse and
-   the supervisor fails.
+   one_for_one the only member is the child that failed; with one_for_all every child; with rest_for_one
+   those after it as well. A failure within a cycle starts the same cycle again, a failure outside may extend
+   it. The first start is a cycle without a second chance: if it fails, whatever has started is stopped in
+   reverse and the supervisor fails.
 4. *Budget.* Every restart counts in the sliding window, failed attempts too; what falls while the cycle is
    stopping its members belongs to the same cycle. When the window is full the supervisor escalates (stops
-   everything and fails with the chain of causes) or, if it may not, marks the child degraded and retries at the
-   slowest delay until it is stable again.
+   everything and fails with the chain of causes) or, if it may not, marks the child degraded and retries at
+   the slowest delay until it is stable again.
 5. *Stopping absorbs.* After Stop, Abort or an escalation nothing is started any more.
 """
 

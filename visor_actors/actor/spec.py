@@ -214,8 +214,9 @@ def find_problems(root: AnySpec) -> Iterator[str]:
 
 
 def _child_problems(spec: ChildSpec) -> Iterator[str]:
-    if not callable(spec.factory):
-        yield f"{spec.id}: factory {spec.factory!r} cannot be called"
+    factory: object = spec.factory
+    if not callable(factory):
+        yield f"{spec.id}: factory {factory!r} cannot be called"
     if spec.start_timeout <= 0:
         yield f"{spec.id}: start_timeout {spec.start_timeout!r} is not above 0"
     if spec.shutdown_timeout <= 0:

@@ -1,14 +1,15 @@
-"""Named places where a test can make visor die, raise or hang. Off, and one dictionary look-up, in production.
+"""Named places where a test can make visor die, raise or hang. Off, and one dictionary look-up, in
+production.
 
 A failpoint is armed through the environment of the process, before it starts::
 
     VISOR_FAILPOINTS="upgrade.ready=kill; upgrade.switched=raise:2; journal.write=hang:1:30"
 
 Each entry is ``name=action[:count[:seconds]]``: ``kill`` sends SIGKILL to this process, ``raise`` raises
-:class:`FailpointReached`, ``hang`` sleeps ``seconds`` (default 3600), ``delay`` sleeps ``seconds`` and goes on. ``count``
-(default 1) is how many times it fires; ``0`` means always. With ``VISOR_FAILPOINTS_ONCE`` naming a folder, an entry that has
-fired there leaves a file behind and never fires again, in no later process either: so a killed main does not die again at
-the same place.
+:class:`FailpointReached`, ``hang`` sleeps ``seconds`` (default 3600), ``delay`` sleeps ``seconds`` and goes
+on. ``count`` (default 1) is how many times it fires; ``0`` means always. With ``VISOR_FAILPOINTS_ONCE``
+naming a folder, an entry that has fired there leaves a file behind and never fires again, in no later
+process either: so a killed main does not die again at the same place.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _armed: dict[str, _Armed] = {}
 
 
 def arm(specification: str) -> None:
-    """Replace what is armed by ``specification`` (the syntax is in the module's docstring; empty: nothing)."""
+    """Replace what is armed by ``specification`` (the syntax is in the module's docstring; empty: nothing).
+    """
     armed: dict[str, _Armed] = {}
     for entry in specification.split(";"):
         name, _, action = entry.strip().partition("=")

@@ -1,0 +1,134 @@
+"""A context for testing one actor's decisions without threads: it writes down what the actor does to the
+world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from visor_actors.actor import Address, CancelToken, Context, JobDone, JobFailed, Request, Token
+from visor_actors.actor.clock import Clock
+from visor_actors.actor.failure import Failure
+from visor_actors.testing.clock import FakeClock
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Job:
+    """A job that was asked for. It runs when the test calls :meth:`RecordingContext.finish_job`."""
+
+    function: Callable[[CancelToken], object]
+    timeout: float | None
+    token: CancelToken
+
+
+class RecordingContext(Context):
+    """Everything an actor did, in public attributes; nothing really happens.
+
+    ``told``: (address, message). ``timers``: key -> (delay, message), those without a key under an integer.
+    ``watched``: fd -> message. ``requests``: token -> (address, body, timeout). ``replies``: (request,
+    value). ``jobs``: key -> Job.
+    """
+
+    def __init__(self, name: str = "actor", *, generation: int = 1, clock: Clock | None = None) -> None:
+        self._address = Address(name)
+        self._generation = generation
+        self.clock = clock or FakeClock()
+        self.is_fenced = False
+        self.stopped = False
+        self.told: list[tuple[Address, object]] = []
+        self.timers: dict[Hashable, tuple[float, object]] = {}
+        self.watched: dict[int, object] = {}
+        self.requests: dict[Token, tuple[Address, object, float]] = {}
+        self.replies: list[tuple[Request, object]] = []
+        self.jobs: dict[Hashable, Job] = {}
+        self._anonymous = 0
+
+    @property
+    def address(self) -> Address:
+        """See :class:`Context`."""
+        return self._address
+
+    @property
+    def generation(self) -> int:
+        """See :class:`Context`."""
+        return self._generation
+
+    @property
+    def fenced(self) -> bool:
+        """What the test has put into ``is_fenced``."""
+        return self.is_fenced
+
+    def now(self) -> float:
+        """The time of ``clock``."""
+        return self.clock.now()
+
+    def tell(self, to: Address, message: object) -> None:
+        """Append to ``told``."""
+        self.told.append((to, message))
+
+    def after(self, delay: float, message: object, *, key: Hashable | None = None) -> None:
+        """Put into ``timers``."""
+        if key is None:
+            self._anonymous += 1
+            key = self._anonymous
+        self.timers[key] = (delay, message)
+
+    def cancel(self, key: Hashable) -> None:
+        """Take out of ``timers``."""
+        self.timers.pop(key, None)
+
+    def watch(self, fd: int, message: object) -> None:
+        """Put into ``watched``."""
+        self.watched[fd] = message
+
+    def unwatch(self, fd: int) -> None:
+        """Take out of ``watched``."""
+        self.watched.pop(fd, None)
+
+    def request(self, to: Address, body: object, *, timeout: float) -> Token:
+        """Put into ``requests``."""
+        token = Token()
+        self.requests[token] = (to, body, timeout)
+        return token
+
+    def reply(self, request: Request, value: object) -> None:
+        """Append to ``replies``."""
+        self.replies.append((request, value))
+
+    def run_job(
+        self, function: Callable[[CancelToken], T], *, key: Hashable, timeout: float | None = None
+    ) -> None:
+        """Put into ``jobs``."""
+        self.cancel_job(key)
+        self.jobs[key] = Job(function, timeout, CancelToken())
+
+    def cancel_job(self, key: Hashable) -> None:
+        """Take out of ``jobs`` and set its token."""
+        job = self.jobs.pop(key, None)
+        if job is not None:
+            job.token.cancel()
+
+    def stop(self) -> None:
+        """Set ``stopped``."""
+        self.stopped = True
+
+    # --- for the test
+
+    def messages_to(self, name: str) -> list[object]:
+        """Return what was told to the address ``name``."""
+        return [message for to, message in self.told if to.name == name]
+
+    def fire(self, key: Hashable) -> object:
+        """Take the timer of ``key`` and return its message, for the test to hand to the actor."""
+        return self.timers.pop(key)[1]
+
+    def finish_job(self, key: Hashable) -> JobDone | JobFailed:
+        """Run the job of ``key`` here and now and return its message, for the test to hand to the actor."""
+        job = self.jobs.pop(key)
+        try:
+            return JobDone(key, job.function(job.token))
+        except Exception as error:
+            return JobFailed(key, Failure.of(error))
