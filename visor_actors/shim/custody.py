@@ -1,0 +1,534 @@
+"""The binary of the slot: starting, stopping and ending it, and finding it again.
+
+At any time the slot is vacant, or there is one :class:`Binary`: starting (its child has not become it yet),
+running, or ended with leftovers that are still being ended. An exit is told when nothing of it is left and
+the slot's lock is free, never earlier.
+"""
+
+# ruff: noqa: SIM105  # contextlib.suppress would cost 1 MiB of memory in every shim
+
+import fcntl
+import os
+import select
+import sys
+import time
+
+from visor_actors.shim.capture import Capture
+from visor_actors.shim.explain import Refusal
+from visor_actors.shim.lean import pair, read_text, signal, socket
+from visor_actors.shim.order import Order
+from visor_actors.shim.processes import (
+    ProcessStat,
+    all_pids,
+    executable_of,
+    find_lock_holder,
+    image_of,
+    lock_holder_kind,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from visor_actors.shim.lean import Record
+    from visor_actors.shim.loop import Loop
+    from visor_actors.shim.state import State
+
+DROP_REPORT_SECONDS = 1.0
+BUSY_SECONDS = 0.005  # output that comes faster than this is looked at no more often than this
+
+
+class Binary:
+    """One live incarnation, or one whose leftovers are being ended. ``record`` is what state.json says of
+    it.
+    """
+
+    def __init__(self, record: "Record", pidfd: int, *, own: bool) -> None:
+        self.record = record
+        self.pid = int(record["pid"])
+        self.pidfd = pidfd  # -1 once the leader has ended
+        self.own = own  # our child: its exit status is ours to collect
+        self.start_request = 0
+        self.report: socket.socket | None = None  # open until exec has succeeded or failed
+        self.order: Order | None = None
+        self.stop_request: int | None = None
+        self.sweeps = 0
+        self.ended_ticks = 0
+
+    def signal(self, number: int) -> None:
+        if self.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self.pidfd, number)
+            except ProcessLookupError:
+                pass
+
+    def kill(self) -> None:
+        """SIGKILL to the leader and its group. Of an adopted binary, the group is left to the sweep.
+
+        The number of the group is safe while our child is not reaped: it cannot be used again.
+        """
+        self.signal(signal.SIGKILL)
+        if self.own:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+
+    def exit_record(self) -> "Record":
+        """An exit of which nothing is known yet."""
+        return {
+            "incarnation": self.record["incarnation"],
+            "pid": self.pid,
+            "code": None,
+            "signal": None,
+            "known": False,
+            "requested": bool(self.record["stopping"]),
+            "started_at": self.record["started_at"],
+            "ended_at": time.time(),
+            "user_seconds": 0.0,
+            "system_seconds": 0.0,
+            "max_rss_kib": 0,
+            "last_lines": [],
+        }
+
+
+class Unidentified(Exception):
+    """A process lives where the binary ran, and nothing proves that it is the binary."""
+
+    def __init__(self, pid: int) -> None:
+        executable = executable_of(pid)
+        problem = f"pid {pid} ({executable or 'unknown'}) is where the binary ran, but may be something else"
+        super().__init__(problem)
+        self.holder: Record = {"pid": pid, "executable": executable, "problem": problem}
+
+
+class Custody:
+    """Owns the slot. ``tell`` sends to the client; ``vacated`` is called whenever the slot has become
+    vacant.
+    """
+
+    def __init__(
+        self, loop: "Loop", state: "State", tell: "Callable[[Record], None]", vacated: "Callable[[], None]"
+    ) -> None:
+        self.binary: Binary | None = None
+        self.held: Record | None = None  # who else holds the slot, when examined last
+        self._loop = loop
+        self._state = state
+        self._tell = tell
+        self._vacated = vacated
+        self._capture: Capture | None = None
+        self._last_move = 0.0
+        self._boot_id = read_text("/proc/sys/kernel/random/boot_id").strip()
+
+    # what others may ask
+
+    def describe(self) -> "Record | None":
+        """The binary as clients are told of it; None while the slot is vacant or a start is not through
+        yet.
+        """
+        binary = self.binary
+        if binary is None or binary.report is not None:
+            return None
+        shown = ("incarnation", "pid", "start_ticks", "boot_id", "executable", "argv", "started_at")
+        told = {key: binary.record[key] for key in shown}
+        told["adopted"] = not binary.own
+        told["stopping"] = bool(binary.record["stopping"] or binary.pidfd < 0)
+        return told
+
+    def save(self) -> None:
+        """Write the state; where that fails now (a full disk), try again until it succeeds."""
+        self._loop.cancel("save")
+        try:
+            self._state.save()
+        except OSError as error:
+            print(f"state.json: {error}", file=sys.stderr, flush=True)
+            self._loop.after(1.0, "save", self.save)
+
+    def save_soon(self) -> None:
+        """Write the state unless something writes it anyway within 20 ms: an acknowledgement is mostly
+        followed by a start.
+        """
+        self._state.dirty = True
+        self._loop.after(0.02, "save", self.save)
+
+    # starting
+
+    def start(self, request: int, wanted: "Record", passed: "list[int]") -> None:
+        """Start a binary as ``wanted``; ``passed`` are the client's stdout and stderr. Raise Refusal if it
+        cannot be.
+        """
+        if self.binary is not None:
+            raise Refusal("running", f"pid {self.binary.pid} already runs in this slot", "stop it first")
+        order = Order(wanted)
+        lock = self._take_lock() if self._state.running is None else -1
+        opened = [lock]
+        try:
+            if lock < 0:
+                self.examine_slot()
+                problem = self.held["problem"] if self.held else "what ran before has not ended yet"
+                raise Refusal("held", str(problem), "end that process if it is not wanted, then start again")
+            self.held = None
+            null = os.open("/dev/null", os.O_RDWR)
+            opened.append(null)
+            out, err = passed if len(passed) == 2 else (null, null)
+            if order.output is not None:
+                out = err = self._open_output(order)
+                opened.append(out)
+            self._fork(request, order, lock, null, out, err)
+        except OSError as error:
+            problem = f"the start failed: {error}"
+            raise Refusal("resources", problem, "check the disk, memory and limits") from None
+        finally:
+            for fd in opened:
+                if fd >= 0:
+                    os.close(fd)
+            if self.binary is None:
+                self._end_capture()
+
+    def _take_lock(self) -> int:
+        """Return a descriptor that holds the slot's lock, or -1."""
+        fd = os.open("lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return -1
+        return fd
+
+    def _lock_is_free(self) -> bool:
+        fd = self._take_lock()
+        if fd >= 0:
+            os.close(fd)
+        return fd >= 0
+
+    def _fork(self, request: int, order: Order, lock: int, null: int, out: int, err: int) -> None:
+        # Rule: on record before it runs. The child waits for one byte, sent when state.json names it.
+        ours, theirs = pair()
+        pid = os.fork()
+        if pid == 0:
+            order.become(null, out, err, lock, theirs.fileno())
+        theirs.close()
+        pidfd = -1
+        try:
+            pidfd = os.pidfd_open(pid)
+            record: Record = {
+                "incarnation": self._state.incarnation + 1,
+                "pid": pid,
+                "start_ticks": ProcessStat(pid).start_ticks,
+                "boot_id": self._boot_id,
+                "executable": order.executable,
+                "argv": order.argv,
+                "started_at": time.time(),
+                "stopping": False,
+                "image": None,
+                "output": order.output,
+            }
+            self._state.incarnation += 1
+            self._state.running = record
+            self._state.save()
+        except OSError:
+            ours.close()  # the child reads the end of file and leaves without exec
+            self._state.running = None
+            os.waitpid(pid, 0)
+            if pidfd >= 0:
+                os.close(pidfd)
+            raise
+        ours.send(b"g", socket.MSG_NOSIGNAL)
+        self._loop.cancel("save")
+        self._loop.cancel("linger")
+        binary = self.binary = Binary(record, pidfd, own=True)
+        binary.start_request, binary.report, binary.order = request, ours, order
+        self._loop.watch(pidfd, lambda _: self._on_leader(binary))
+        self._loop.watch(ours.fileno(), lambda _: self._on_report(binary))
+
+    def _on_report(self, binary: Binary) -> None:
+        """The child has become the binary (end of file) or says why it could not."""
+        if binary.report is None:
+            return
+        said = binary.report.recv(8192)
+        self._loop.unwatch(binary.report.fileno())
+        binary.report.close()
+        order, binary.report, binary.order = binary.order, None, None
+        if not said:
+            self._tell({"is": "started", "request": binary.start_request, "binary": self.describe()})
+            binary.record["image"] = image_of(binary.pid)
+            self.save_soon()
+            return
+        stage, number, *detail = said.decode("utf-8", "replace").split(" ", 2)
+        self._loop.unwatch(binary.pidfd)
+        self._loop.cancel("stop")
+        os.close(binary.pidfd)
+        os.waitpid(binary.pid, 0)
+        self.binary = self._state.running = None
+        self.save()
+        self._end_capture()
+        if order is not None:
+            self.refuse(binary.start_request, order.explain(stage, int(number), "".join(detail)))
+        self._vacated()
+
+    def refuse(self, request: int, refusal: Refusal) -> None:
+        """Tell the client that its start was not carried out."""
+        told = {"kind": refusal.kind, "problem": refusal.problem, "next_step": refusal.next_step}
+        self._tell({"is": "start-refused", "request": request, **told})
+
+    # stopping
+
+    def stop(self, request: int, number: int, timeout: float) -> None:
+        """Signal the leader; SIGKILL to all after ``timeout`` seconds. A newer stop replaces an older one."""
+        binary = self.binary
+        if binary is None:
+            self._tell({"is": "progress", "request": request, "step": "nothing-runs", "detail": ""})
+            return
+        binary.stop_request = request
+        if binary.pidfd < 0:
+            self._progress(binary, "leftovers", "it has ended; what it left behind is being ended")
+            return
+        binary.signal(number)
+        try:
+            if ProcessStat(binary.pid).state in "tT":
+                binary.signal(signal.SIGCONT)  # a stopped process cannot act on the signal otherwise
+        except (OSError, IndexError):
+            pass
+        binary.record["stopping"] = True
+        self._loop.after(timeout, "stop", lambda: self._kill(binary))
+        self._progress(binary, "signalled", f"signal {number} to pid {binary.pid}")
+        self.save_soon()
+
+    def _kill(self, binary: Binary) -> None:
+        if self.binary is binary and binary.pidfd >= 0:
+            binary.kill()
+            self._progress(binary, "killed", f"SIGKILL to pid {binary.pid}")
+
+    def _progress(self, binary: Binary, step: str, detail: str) -> None:
+        self._tell({"is": "progress", "request": binary.stop_request, "step": step, "detail": detail})
+
+    # ending
+
+    def _on_leader(self, binary: Binary) -> None:
+        if self.binary is not binary or binary.pidfd < 0:
+            return
+        record = binary.exit_record()
+        if binary.own:
+            if os.waitid(os.P_PID, binary.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return
+            self._on_report(binary)  # it may have started and ended at once; or never started
+            if self.binary is not binary:
+                return
+            binary.kill()
+            _, status, usage = os.wait4(binary.pid, 0)
+            record["known"] = True
+            if os.WIFSIGNALED(status):
+                record["signal"] = os.WTERMSIG(status)
+            else:
+                record["code"] = os.WEXITSTATUS(status)
+            record["user_seconds"], record["system_seconds"] = usage.ru_utime, usage.ru_stime
+            record["max_rss_kib"] = usage.ru_maxrss
+        self._loop.unwatch(binary.pidfd)
+        self._loop.cancel("stop")
+        os.close(binary.pidfd)
+        binary.pidfd = -1
+        self._leader_gone(binary, record)
+
+    def _leader_gone(self, binary: Binary, record: "Record") -> None:
+        """If nothing else is left of it (the rule), say so at once; otherwise end that first."""
+        if self._capture is not None:
+            self._capture.drain()
+            record["last_lines"] = self._capture.last_lines() or record["last_lines"]
+            self._report_dropped()
+        ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+        binary.ended_ticks = int(ticks) + 1
+        self._state.ended = record
+        if self._nothing_left(binary):
+            self._settle(record)
+        else:
+            self.save()
+            self._sweep(binary, record)
+
+    def _settle(self, record: "Record") -> None:
+        self._state.add_exit(record)
+        self._state.ended = self._state.running = self.binary = None
+        self.save()
+        self._tell({"is": "exited", "record": record})
+        self._end_capture()
+        self._vacated()
+
+    def _nothing_left(self, binary: Binary) -> bool:
+        return not self.reap() and self._lock_is_free() and (binary.own or not self._leftovers(binary))
+
+    def _sweep(self, binary: Binary, record: "Record") -> None:
+        """End what the binary left behind; again and again, until nothing is left."""
+        if self.binary is not binary:
+            return
+        for pid in self._leftovers(binary):
+            try:
+                pidfd = os.pidfd_open(pid)
+                try:
+                    if self._is_leftover(binary, pid):
+                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                finally:
+                    os.close(pidfd)
+            except (OSError, IndexError):
+                continue
+        if self._nothing_left(binary):
+            self._settle(record)
+            return
+        binary.sweeps += 1
+        if binary.sweeps == 8 or binary.sweeps % 64 == 0:
+            free = self._lock_is_free()
+            self._progress(
+                binary, "leftovers", "descendants do not end" if free else find_lock_holder()["problem"]
+            )
+        delay = min(0.2, 0.001 * 2 ** min(binary.sweeps, 8))
+        self._loop.after(delay, "sweep", lambda: self._sweep(binary, record))
+
+    def _leftovers(self, binary: Binary) -> "list[int]":
+        found = []
+        for pid in all_pids():
+            try:
+                if self._is_leftover(binary, pid):
+                    found.append(pid)
+            except (OSError, IndexError, ValueError):
+                continue
+        return found
+
+    def _is_leftover(self, binary: Binary, pid: int) -> bool:
+        """Is ``pid`` a descendant of the ended ``binary``?
+
+        As its parent and subreaper we have them all as children, sooner or later. Of an adopted binary they
+        are those in its session that are older than its end, and those that hold the lock without having
+        taken it.
+        """
+        if pid == os.getpid():
+            return False
+        status = ProcessStat(pid)
+        if status.state in "ZX":
+            return False
+        if status.parent == os.getpid():
+            return True
+        if binary.own:
+            return False
+        if status.session == binary.pid and status.start_ticks <= binary.ended_ticks:
+            return True
+        return lock_holder_kind(pid, os.stat("lock")) == "inherited"
+
+    def reap(self) -> bool:
+        """Reap children other than the leader; return whether any child is still there."""
+        binary = self.binary
+        leader = binary.pid if binary is not None and binary.own and binary.pidfd >= 0 else 0
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return False
+            if ended is None or ended.si_pid == leader:
+                return True
+            os.waitpid(ended.si_pid, os.WNOHANG)
+
+    # finding the slot as another shim left it
+
+    def examine_slot(self) -> None:
+        """Find out what is here: nothing, a binary to adopt, its leftovers, or something nobody can
+        identify.
+        """
+        if self.binary is not None:
+            return
+        self.held = None
+        record = self._state.running
+        if record is None:
+            self.held = None if self._lock_is_free() else find_lock_holder()
+            return
+        try:
+            pidfd = self._identify(record)
+        except Unidentified as unidentified:
+            self.held = unidentified.holder
+            return
+        binary = self.binary = Binary(record, pidfd, own=False)
+        if record.get("output") and self._capture is None:
+            try:
+                self._watch_capture(Capture(record["output"]))
+            except (OSError, KeyError, ValueError) as error:
+                print(f"output not captured: {error}", file=sys.stderr, flush=True)
+        if pidfd >= 0:
+            self._loop.watch(pidfd, lambda _: self._on_leader(binary))
+        else:
+            self._leader_gone(binary, self._state.ended or binary.exit_record())
+
+    def _identify(self, record: "Record") -> int:
+        """Return a pidfd of the recorded process, or -1 if it has ended. Raise Unidentified if neither is
+        sure.
+        """
+        if record["boot_id"] != self._boot_id or self._state.ended is not None:
+            return -1
+        pid = record["pid"]
+        try:
+            pidfd = os.pidfd_open(pid)  # first: what we read then is of this very process, or it has ended
+        except ProcessLookupError:
+            return -1
+        try:
+            status = ProcessStat(pid)
+            if status.start_ticks != record["start_ticks"]:
+                os.close(pidfd)
+                return -1  # the pid was used again: ours has ended
+            image = image_of(pid)
+            # A wrapper script replaces itself by another executable, so the lock it inherited counts as well.
+            if (
+                status.state in "ZX"
+                or image is None
+                or image == record["image"]
+                or lock_holder_kind(pid, os.stat("lock")) == "inherited"
+            ):
+                return pidfd
+        except (FileNotFoundError, ProcessLookupError):
+            os.close(pidfd)
+            return -1
+        except (OSError, IndexError, ValueError):
+            pass
+        os.close(pidfd)
+        raise Unidentified(pid)
+
+    # output
+
+    def _open_output(self, order: Order) -> int:
+        """Prepare the capture and return the binary's end of it."""
+        self._end_capture()
+        try:
+            capture = Capture(order.output or {})
+            self._watch_capture(capture)
+            capture.open_file()
+            out = os.open("output", os.O_RDWR)
+            if order.identity is not None:
+                os.fchown(out, order.identity[0], order.identity[1])
+        except (OSError, KeyError, ValueError) as error:
+            problem = f"the log cannot be opened: {error}"
+            raise Refusal("output", problem, "check the log folder") from None
+        return out
+
+    def _watch_capture(self, capture: Capture) -> None:
+        self._capture = capture
+        self._loop.watch(capture.fifo, lambda _: self._on_output(capture))
+
+    def _on_output(self, capture: Capture) -> None:
+        now = time.monotonic()
+        moved = capture.move()
+        if moved < 65536 and now - self._last_move < BUSY_SECONDS:
+            # Many small writes: look again in a moment, not at each of them. The pipe holds 1 MiB meanwhile.
+            self._loop.modify(capture.fifo, 0)
+            self._loop.after(BUSY_SECONDS, "output", lambda: self._loop.modify(capture.fifo, select.EPOLLIN))
+        self._last_move = now
+        if capture.dropped and not self._loop.armed("dropped"):
+            self._loop.after(DROP_REPORT_SECONDS, "dropped", self._report_dropped)
+
+    def _report_dropped(self) -> None:
+        capture = self._capture
+        self._loop.cancel("dropped")
+        if capture is not None and capture.dropped:
+            told, capture.dropped = capture.dropped, 0
+            told_of = {"bytes": told, "total": capture.dropped_total, "problem": capture.problem}
+            self._tell({"is": "dropped", **told_of})
+
+    def _end_capture(self) -> None:
+        if self._capture is not None:
+            self._loop.unwatch(self._capture.fifo)
+            self._loop.cancel("output")
+            self._capture.close()
+            self._capture = None
