@@ -27,6 +27,7 @@ from visor_actors.node.arguments import DATANODE, Role, command_line, without_fl
 from visor_actors.node.height import SNAPSHOT_HEIGHT
 
 NOTE = "# Written by visor-actors"
+_MODE_KEPT = 0o664  # who may read it stays as the operator decided; nobody but owner and group may ever write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +43,12 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """The new file: its name (the old one's), its text, and whether a stale snapshot height was left out."""
+    """The new file: its name and mode (the old one's), its text, and whether a stale snapshot height was left
+    out.
+    """
 
     file_name: str
+    mode: int
     text: str
     dropped: bool
 
@@ -72,6 +76,7 @@ def carry_over(source: Path | None, *, binary: str, provenance: Provenance, bran
     try:
         config = load_run_config(source, brand)
         text = config.path.read_text(encoding="utf-8")
+        mode = config.path.stat().st_mode & _MODE_KEPT
     except (ConfigurationInvalid, OSError, UnicodeDecodeError) as error:
         raise _unfit(f"the run configuration of {source.name} cannot be read: {error}") from error
     changes = plan_changes(config, tag=provenance.tag, binary=binary)
@@ -81,7 +86,8 @@ def carry_over(source: Path | None, *, binary: str, provenance: Provenance, bran
     except (ValueError, KeyError, TypeError) as error:
         raise _unfit(f"{config.path} cannot be edited: {error}") from error
     note = _note(provenance, f"{source.name}/{config.path.name}")
-    return Carried(file_name=config.path.name, text=note + edited, dropped=changes.core_args is not None)
+    dropped = changes.core_args is not None
+    return Carried(file_name=config.path.name, mode=mode, text=note + edited, dropped=dropped)
 
 
 def plan_changes(config: RunConfig, *, tag: str, binary: str) -> _Changes:
@@ -164,7 +170,7 @@ def _prepend(binary: TomlTable, wanted: Sequence[str]) -> None:
         return
     items = list(present.unwrap())
     new = len(wanted) - len(items)
-    if new < 0 or list(wanted[new:]) != items:
+    if "\n" not in present.as_string() or new < 0 or list(wanted[new:]) != items:
         binary["args"] = list(wanted)
         return
     for word in reversed(wanted[:new]):

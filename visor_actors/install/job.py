@@ -245,7 +245,7 @@ class _Installation:
         try:
             path = self._staging.tree / carried.file_name
             path.write_text(carried.text, encoding="utf-8")
-            path.chmod(0o600)  # arguments may hold secrets
+            path.chmod(carried.mode)
         except OSError as error:
             raise storage_error(error, "write the run configuration") from error
         return carried
