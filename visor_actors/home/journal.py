@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
 
+from visor_actors.home.errors import JournalUnavailable
 from visor_actors.home.journal_file import open_database, unavailable
 
 __all__ = ["Detail", "HistoryEntry", "Journal", "JournalUnavailable", "Json", "RecordableEvent", "UpgradeRow"]
@@ -201,8 +202,8 @@ class Journal:
         """Take note of one exit of a binary; True the first time this ``key`` of ``slot`` is seen, False
         ever after.
 
-        Not durable, because it lies on the way from a crash to the next start, which waits for no disk: after a
-        power cut an exit may be counted once more, after the death of any process it is not.
+        Not durable, because it lies on the way from a crash to the next start, which waits for no disk:
+        after a power cut an exit may be counted once more, after the death of any process it is not.
         """
         with self._transaction(durable=False) as do:
             cursor = do(

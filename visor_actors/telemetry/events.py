@@ -1,7 +1,8 @@
 """The events of visor: one type, one bus, many subscribers.
 
-Whatever an operator could want to know is an :class:`Event`: restarts, refusals, retries, upgrade steps, alarms. The log,
-the history, the metrics and Sentry subscribe to the :class:`EventBus`; none of them is known to the code that emits.
+Whatever an operator could want to know is an :class:`Event`: restarts, refusals, retries, upgrade steps,
+alarms. The log, the history, the metrics and Sentry subscribe to the :class:`EventBus`; none of them is
+known to the code that emits.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Trouble:
 class Event:
     """One thing that happened.
 
-    ``name`` is stable and dotted (``binary.exited``, ``upgrade.ready``); ``message`` is one sentence for a person;
-    ``next_step`` says what to do, where something is to be done. ``at`` is Unix time in seconds. ``fields`` hold scalars
-    only and no secrets.
+    ``name`` is stable and dotted (``binary.exited``, ``upgrade.ready``); ``message`` is one sentence for a
+    person; ``next_step`` says what to do, where something is to be done. ``at`` is Unix time in seconds.
+    ``fields`` hold scalars only and no secrets.
     """
 
     name: str
@@ -59,8 +60,8 @@ EventHandler = Callable[[Event], None]
 class EventBus:
     """Delivers each event to every subscriber, on the thread that emits, in the order of subscription.
 
-    A subscriber must return quickly. One that raises is counted in :attr:`handler_failures` and harms neither the emitter
-    nor the other subscribers.
+    A subscriber must return quickly. One that raises is counted in :attr:`handler_failures` and harms
+    neither the emitter nor the other subscribers.
     """
 
     def __init__(self) -> None:
