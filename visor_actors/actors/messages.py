@@ -11,7 +11,7 @@ Who sends what::
     lifecycle -> rpc-listener         Listen, StopListening
     lifecycle -> upgrade-coordinator  NodeState
     upgrade-coordinator -> lifecycle  RunOrder, HoldOrder, RecycleNode, ForgetRestarts
-    rpc-listener -> lifecycle         CoreAnswered, CoreSilent
+    rpc-listener -> lifecycle         WhoRuns, CoreAnswered, CoreSilent
     rpc-listener -> coordinator       StatusSeen, HeightSeen
     upgrade-coordinator -> listener   SetPace
     main, api -> lifecycle            StopNode, RecycleNode
@@ -150,13 +150,21 @@ class NodeState(Coalesced, Replayable):
     failure: str | None = None
 
 
+class Occasion(enum.StrEnum):
+    """Whether an order is for the very first start of a release, at its upgrade height, or for any other."""
+
+    FIRST_AFTER_UPGRADE = "first after the upgrade"
+    ANY_OTHER = "any other"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
-    """Run this folder. ``first_height``: the upgrade height, for the first start after that upgrade only."""
+    """Run this folder. ``upgrade_height`` is the height that brought its release, None for the first release."""
 
     ask: int
     folder: Path
-    first_height: int | None = None
+    upgrade_height: int | None = None
+    occasion: Occasion = Occasion.ANY_OTHER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +243,11 @@ class SetPace(Replayable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WhoRuns(Replayable):
+    """The listener has just started: Listen or StopListening is to follow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoreAnswered(Replayable):
     """The core has answered for the first time since Listen."""
 
@@ -251,10 +264,11 @@ class CoreSilent(Replayable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSeen(Coalesced):
-    """What the core said."""
+    """What the core said. ``pace`` is the one the listener keeps, in case it has missed a SetPace."""
 
     core: str
     status: UpgradeStatus
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

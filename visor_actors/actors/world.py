@@ -16,9 +16,12 @@ from visor_actors.telemetry.events import EventBus
 class Settings:
     """The configuration in force. Actors are told of changes by message and read the newest here when they start."""
 
-    def __init__(self, config: VisorConfig) -> None:
+    def __init__(
+        self, config: VisorConfig, apply: Callable[[VisorConfig], None] = lambda _config: None
+    ) -> None:
         self._lock = threading.Lock()
         self._config = config
+        self._apply = apply
 
     @property
     def current(self) -> VisorConfig:
@@ -27,9 +30,12 @@ class Settings:
             return self._config
 
     def replace(self, config: VisorConfig) -> None:
-        """Put a new valid configuration into force."""
+        """Put a new valid configuration into force, for visor itself at once, for actors when they next look."""
         with self._lock:
+            if config == self._config:
+                return
             self._config = config
+        self._apply(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +50,14 @@ class Intent:
     """Whether visor is to end, kept outside the actors so that none of their restarts forgets it.
 
     ``stop_reason`` is set once the operator asked for the node to be stopped; a lifecycle that starts later goes on with
-    the stop. :meth:`depart` ends visor itself; the first departure counts.
+    the stop. ``shims_may_leave`` is set once nothing runs any more. :meth:`depart` ends visor itself; the first departure counts.
     """
 
     def __init__(self, leave: Callable[[], None]) -> None:
         self._leave = leave
         self._lock = threading.Lock()
         self.stop_reason: str | None = None
+        self.shims_may_leave = False
         self.departure: Departure | None = None
 
     def depart(self, code: int, message: str) -> None:

@@ -1,0 +1,270 @@
+"""``visor-actors run`` from the inside: take the home, build the world, run the tree, leave with the right code.
+
+The main thread serves the root supervisor. Signals reach it through a pipe, so a handler never interrupts anything.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+from visor_actors import __version__
+from visor_actors.actor import Actor, ActorSystem, Context, Outcome, OutcomeKind, SpecInvalid
+from visor_actors.actors.addresses import LIFECYCLE
+from visor_actors.actors.control import ControlPort
+from visor_actors.actors.control_port import RunningVisor
+from visor_actors.actors.messages import StopNode
+from visor_actors.actors.recorder import AlarmBook, AlertHook, HistoryWriter
+from visor_actors.actors.reports import Board
+from visor_actors.actors.supervision_events import SupervisionEvents
+from visor_actors.actors.tree import declare, supervision_settings
+from visor_actors.actors.world import Departure, Intent, Settings, World
+from visor_actors.home.config import LoadedConfig
+from visor_actors.home.layout import HomeLayout
+from visor_actors.home.lock import HomeLock
+from visor_actors.home.settings import OnExit, VisorConfig
+from visor_actors.node.reaper import OrphanReaper
+from visor_actors.node.systemd import ServiceManager
+from visor_actors.telemetry.counters import EventCounters
+from visor_actors.telemetry.events import Event, EventBus, Severity
+from visor_actors.telemetry.logging import EventLog, LogForm, severity_of
+from visor_actors.telemetry.sentry import SentryReporter
+
+ApiFactory = Callable[[Context, ControlPort], Actor]
+
+INTERNAL = 70
+FINISH_SECONDS = 2.0
+"""How long what is still to be reported may take at the end."""
+IMPATIENT_SIGNALS = 3
+"""The third signal to stop ends visor at once and leaves the node to the next one."""
+
+
+def run_visor(layout: HomeLayout, *, loaded: LoadedConfig, api_factory: ApiFactory | None) -> int:
+    """Run visor on a home until it is told to leave; return the exit code. Call it on the main thread, once a process.
+
+    Blocks. Raises :class:`~visor_actors.home.lock.HomeLocked` if another visor has the home,
+    :class:`~visor_actors.home.errors.HomeUnusable` if it cannot be used at all.
+    """
+    findings = layout.prepare_private()
+    with HomeLock.take(layout.lock):
+        application = _Application(layout, loaded, api_factory)
+        for finding in findings:
+            application.emit(
+                "home.doubtful",
+                f"{finding.path}: {finding.message}",
+                severity=Severity.WARNING,
+                next_step=finding.next_step,
+            )
+        return application.run()
+
+
+@dataclass(slots=True)
+class _Reporting:
+    """Where events go. Closed in the order in which they may still have something to say."""
+
+    bus: EventBus
+    log: EventLog
+    counters: EventCounters
+    alarms: AlarmBook
+    history: HistoryWriter
+    sentry: SentryReporter
+    alerts: AlertHook
+
+    @classmethod
+    def start(cls, layout: HomeLayout, config: VisorConfig, settings: Settings) -> _Reporting:
+        bus = EventBus()
+        reporting = cls(
+            bus=bus,
+            log=EventLog(form=LogForm(config.logs.format.value), level=severity_of(config.logs.level.value)),
+            counters=EventCounters(),
+            alarms=AlarmBook(),
+            history=HistoryWriter(layout),
+            sentry=SentryReporter(config.sentry, release=__version__),
+            alerts=AlertHook(lambda: settings.current.hooks.on_alert, bus.emit),
+        )
+        bus.subscribe(reporting.log.record)
+        bus.subscribe(reporting.counters.record)
+        bus.subscribe(reporting.alarms)
+        bus.subscribe(reporting.history)
+        bus.subscribe(reporting.sentry.record)
+        bus.subscribe(reporting.alerts)
+        reporting.history.start()
+        return reporting
+
+    def apply(self, config: VisorConfig) -> None:
+        self.log.level = severity_of(config.logs.level.value)
+        self.log.use(LogForm(config.logs.format.value))
+        self.sentry.reconfigure(config.sentry)
+
+    def finish(self) -> None:
+        self.alerts.finish(FINISH_SECONDS)
+        self.history.finish(FINISH_SECONDS)
+        self.sentry.close(FINISH_SECONDS)
+        self.log.close()
+
+
+class _Application:
+    """One run of visor."""
+
+    def __init__(self, layout: HomeLayout, loaded: LoadedConfig, api_factory: ApiFactory | None) -> None:
+        self._settings = Settings(loaded.config, self._apply)
+        self._reporting = _Reporting.start(layout, loaded.config, self._settings)
+        self._intent = Intent(self._stop_system)
+        self._world = World(
+            layout=layout,
+            bus=self._reporting.bus,
+            board=Board(),
+            settings=self._settings,
+            intent=self._intent,
+        )
+        self._port = RunningVisor(
+            world=self._world,
+            alarms=self._reporting.alarms,
+            counters=self._reporting.counters,
+            detach=lambda message: self._intent.depart(0, message),
+        )
+        api = None if api_factory is None else lambda context: api_factory(context, self._port)
+        self._system = ActorSystem(
+            declare(self._world, loaded, api),
+            on_event=SupervisionEvents(self._world.bus, self._world.board),
+        )
+        self._port.attach(self._system)
+        self._service = ServiceManager.from_environment()
+        self._reaper = OrphanReaper() if os.getpid() == 1 else None
+        self._signals = 0
+        self._configure_supervision(loaded.config)
+
+    def run(self) -> int:
+        """Run the tree and return the exit code."""
+        self.emit("visor.started", f"visor-actors {__version__} runs on {self._world.layout.root}", pid=os.getpid())
+        with _Signals(self._system, self._on_signal):
+            self._service.start(self._system.watch)
+            outcome = self._system.run()
+        self._service.stopping("visor ends")
+        departure = self._intent.departure or _unasked(outcome)
+        severity = Severity.INFO if departure.code == 0 else Severity.ALARM
+        self.emit("visor.ended", f"visor ends: {departure.message}", severity=severity, code=departure.code)
+        self._reporting.finish()
+        if departure.code != 0:
+            sys.stderr.write(f"visor-actors: {departure.message}\n")
+        if self._system.abandoned:
+            # Threads that hang must not keep the process, and with it the home's lock.
+            sys.stderr.flush()
+            os._exit(departure.code)
+        return departure.code
+
+    def emit(
+        self,
+        name: str,
+        message: str,
+        *,
+        severity: Severity = Severity.INFO,
+        next_step: str | None = None,
+        **fields: str | int | float | bool | None,
+    ) -> None:
+        """Put one event on the bus."""
+        self._world.bus.emit(
+            Event(name=name, message=message, severity=severity, next_step=next_step, fields=fields)
+        )
+
+    def _stop_system(self) -> None:
+        self._system.stop()
+
+    def _apply(self, config: VisorConfig) -> None:
+        """A new configuration is in force. On the config watcher's thread."""
+        self._reporting.apply(config)
+        self._configure_supervision(config)
+
+    def _configure_supervision(self, config: VisorConfig) -> None:
+        try:
+            self._system.reconfigure(supervision_settings(config.supervision))
+        except SpecInvalid as error:
+            self.emit(
+                "config.supervision",
+                f"[supervision] is not used as it stands: {error}",
+                severity=Severity.ERROR,
+                next_step="correct it; the previous settings stay in force",
+            )
+
+    def _on_signal(self, number: int) -> None:
+        match number:
+            case signal.SIGTERM | signal.SIGINT:
+                self._asked_to_end(signal.Signals(number).name)
+            case signal.SIGCHLD if self._reaper is not None:
+                self._reaper.reap()
+            case _:
+                pass
+
+    def _asked_to_end(self, name: str) -> None:
+        self._signals += 1
+        if self._signals >= IMPATIENT_SIGNALS:
+            self._intent.depart(1, f"left at the third {name}; what still ran of the node is left to the next visor")
+            return
+        match self._settings.current.on_exit:
+            case OnExit.DETACH:
+                self._intent.depart(0, f"{name}: detached, the node goes on")
+            case OnExit.STOP:
+                self._intent.stop_reason = name
+                self._service.stopping("stopping the node")
+                self._system.tell(LIFECYCLE, StopNode(reason=name))
+
+
+def _unasked(outcome: Outcome) -> Departure:
+    """The end of a tree that nobody told to end: never the node's fault, and never its end."""
+    why = {
+        OutcomeKind.STOPPED: "stopped",
+        OutcomeKind.START_FAILED: "an actor could not be started for the first time",
+        OutcomeKind.ESCALATED: "the root supervisor gave up",
+        OutcomeKind.CRASHED: "the root supervisor failed",
+        OutcomeKind.TOO_MANY_ABANDONED: "too many threads hang",
+    }[outcome.kind]
+    detail = f": {outcome.failure}" if outcome.failure is not None else ""
+    return Departure(
+        INTERNAL, f"{why}{detail}; the node goes on and the next `visor-actors run` takes it over"
+    )
+
+
+class _Signals:
+    """Turns signals into calls on the root's loop while it is entered. Main thread only."""
+
+    HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+    def __init__(self, system: ActorSystem, handler: Callable[[int], None]) -> None:
+        self._handler = handler
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        system.watch(self._reader.fileno(), self._read)
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in self.HANDLED:
+            self._before[number] = signal.signal(number, _noted)
+            signal.siginterrupt(number, False)
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal() itself has returned
+        self._reader.close()
+        self._writer.close()
+
+    def _read(self) -> None:
+        try:
+            numbers = self._reader.recv(4096)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            self._handler(number)
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The wake-up pipe has the number already."""

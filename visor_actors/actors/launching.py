@@ -1,0 +1,167 @@
+"""From an order to command lines: everything a start needs to know, in one place and before anything is started."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from visor_actors.actors.addresses import Slot
+from visor_actors.actors.messages import RunOrder
+from visor_actors.actors.world import World
+from visor_actors.home.run_config import BinaryConfig, RunConfig
+from visor_actors.home.settings import LogMode
+from visor_actors.node.arguments import FlagWithoutValue, Role, command_line, home_of
+from visor_actors.node.command import Cancellation
+from visor_actors.node.custody_types import ExitRecord, InheritedOutput, LaunchOrder, Output, OutputFiles
+from visor_actors.node.errors import NodeError
+from visor_actors.node.height import (
+    HeightFacts,
+    HeightPlan,
+    History,
+    StartKind,
+    plan_height,
+    wants_history,
+)
+from visor_actors.node.height import NoDataNode, NotAsked
+from visor_actors.node.history import latest_segment
+
+HISTORY_SECONDS = 20.0
+"""How long the data node may take to tell its history; without an answer the start goes on and says so."""
+
+_NOT_FOR_THE_NODE = frozenset(
+    {
+        # They belong to visor's own service manager and tests, or are visor's secrets.
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        "VISOR_FAILPOINTS",
+        "VISOR_FAILPOINTS_ONCE",
+        "VISOR_TESTING",
+        "SENTRY_DSN",
+        "GITHUB_TOKEN",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What to start in which slot. ``plan`` says why the core gets the snapshot height it gets."""
+
+    folder: Path
+    orders: Mapping[Slot, LaunchOrder]
+    plan: HeightPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchFailed:
+    """No command lines can be made."""
+
+    problem: str
+    next_step: str | None = None
+
+
+class Launcher:
+    """Makes launches. :meth:`plan` may block for ``HISTORY_SECONDS`` when the data node's history is needed."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def needs_history(self, run_config: RunConfig, kind: StartKind) -> bool:
+        """Whether :meth:`plan` will run the data node's history query, and so must be run as a job."""
+        return run_config.data_node is not None and wants_history(kind)
+
+    def plan(
+        self,
+        run_config: RunConfig,
+        order: RunOrder,
+        kind: StartKind,
+        *,
+        refused_height: int | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Launch | LaunchFailed:
+        """Make the command lines for ``order``. Never raises for what an operator or a node can have done."""
+        try:
+            facts = HeightFacts(
+                kind=kind,
+                core_args=run_config.core.args,
+                upgrade_height=order.upgrade_height,
+                history=self._history(run_config, kind, cancel),
+                refused_height=refused_height,
+            )
+            plan = plan_height(facts)
+            core_args = plan.apply(run_config.core.args)
+            orders = {Slot.CORE: self._order(run_config, Role.CORE, run_config.core, core_args)}
+            if run_config.data_node is not None:
+                data_node = run_config.data_node
+                orders[Slot.DATA_NODE] = self._order(run_config, Role.DATA_NODE, data_node, data_node.args)
+        except NodeError as error:
+            return LaunchFailed(problem=str(error), next_step=error.next_step)
+        return Launch(folder=order.folder, orders=orders, plan=plan)
+
+    def core_home(self, run_config: RunConfig) -> Path | None:
+        """The core's own home, as its arguments say; relative ones start where the core starts."""
+        try:
+            home = home_of(run_config.core.args)
+        except FlagWithoutValue:
+            return None
+        return None if home is None else self._directory(run_config.core) / home
+
+    def _history(self, run_config: RunConfig, kind: StartKind, cancel: Cancellation | None) -> History:
+        if run_config.data_node is None:
+            return NoDataNode()
+        if not self.needs_history(run_config, kind):
+            return NotAsked()
+        return latest_segment(command_line(run_config, Role.DATA_NODE), timeout=HISTORY_SECONDS, cancel=cancel)
+
+    def _order(
+        self, run_config: RunConfig, role: Role, binary: BinaryConfig, args: tuple[str, ...]
+    ) -> LaunchOrder:
+        command = command_line(run_config, role)
+        leading = command.argv[: 1 + command.leading]
+        environment = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_THE_NODE}
+        return LaunchOrder(
+            executable=str(command.executable),
+            argv=(*leading, *args),
+            env={**environment, **binary.env},
+            working_directory=str(self._directory(binary)),
+            output=self._output(Slot(role.value)),
+            limits=dict(binary.limits),
+            user=binary.user,
+        )
+
+    def _directory(self, binary: BinaryConfig) -> Path:
+        return binary.working_directory if binary.working_directory is not None else Path.cwd()
+
+    def _output(self, slot: Slot) -> Output:
+        logs = self._world.settings.current.logs
+        match logs.mode:
+            case LogMode.INHERIT:
+                return InheritedOutput()
+            case LogMode.FILES:
+                return OutputFiles(
+                    directory=self._world.layout.logs,
+                    name=slot.value,
+                    max_bytes=logs.max_size_mib * 1024 * 1024,
+                    keep=logs.keep,
+                )
+
+
+def describe_exit(record: ExitRecord) -> str:
+    """How a binary ended, as the end of a sentence that begins with its name."""
+    if record.requested:
+        return "has stopped, as asked"
+    if record.signal is not None:
+        try:
+            name = signal.Signals(record.signal).name
+        except ValueError:
+            name = f"signal {record.signal}"
+        return f"was killed by {name}"
+    if record.code is not None:
+        return f"ended by itself with exit code {record.code}"
+    return "ended while nobody could see how"

@@ -1,0 +1,346 @@
+"""ProcessActor: one binary's custody from visor's side. It talks to one shim and decides nothing.
+
+On start it attaches to the slot's shim, or has one started, and says what it found. When the shim dies the actor attaches
+to a successor, which adopts the node. When the actor dies the node and its shim go on; its successor attaches again, with
+a higher epoch, so that nothing the dead one may still send is obeyed.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from dataclasses import dataclass
+
+from visor_actors.actor import Actor, Context
+from visor_actors.actors.addresses import LIFECYCLE, Slot
+from visor_actors.actors.messages import (
+    AcknowledgeExit,
+    BinaryExited,
+    BinaryRefused,
+    BinaryStarted,
+    DescribeSlot,
+    SlotSeen,
+    SlotUnreachable,
+    StartBinary,
+    StopBinary,
+    WarmUp,
+)
+from visor_actors.actors.reports import BinaryReport, ExitReport
+from visor_actors.actors.world import World
+from visor_actors.node.custody_types import (
+    Exited,
+    ExitRecord,
+    LogsDropped,
+    Refused,
+    RunningBinary,
+    Started,
+    StartRefused,
+    StopProgress,
+    StopStep,
+)
+from visor_actors.node.shim_client import ShimConnection, ShimGone, ShimUnavailable
+from visor_actors.telemetry.events import Event, Severity
+
+RECONNECT_SECONDS = 0.5
+"""How long to wait before a shim that could not be reached is tried again."""
+HELD_SECONDS = 2.0
+"""How often to look whether whoever holds the slot's lock is gone."""
+OPEN_TIMEOUT_SECONDS = 5.0
+LEAVE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _ShimReadable:
+    """The shim said something, or is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Connect:
+    """Attach to the shim, starting one if need be."""
+
+
+class ProcessActor(Actor):
+    """The actor of one slot. Runs in its own thread; blocks for at most ``OPEN_TIMEOUT_SECONDS`` while attaching."""
+
+    def __init__(self, context: Context, *, world: World, slot: Slot) -> None:
+        super().__init__(context)
+        self._world = world
+        self._slot = slot
+        self._shim: ShimConnection | None = None
+        self._running: RunningBinary | None = None
+        self._unacknowledged: dict[int, ExitRecord] = {}
+        self._phase = "stopped"
+        self._last_exit: ExitReport | None = None
+        self._problem: str | None = None
+
+    def init(self) -> None:
+        """Attach, unless nothing ever ran here: then there is no shim to look for."""
+        if self._slot is Slot.CORE or self._world.layout.slot(self._slot).exists():
+            self.context.tell(self.context.address, _Connect())
+        else:
+            self._describe()
+
+    def handle(self, message: object) -> None:
+        """Obey the lifecycle, and pass on what the shim says."""
+        match message:
+            case _Connect():
+                if self._shim is None:
+                    self._connect()
+            case _ShimReadable():
+                self._receive()
+            case DescribeSlot():
+                self._describe()
+            case WarmUp():
+                self._connect_if_needed()
+            case StartBinary():
+                self._start(message)
+            case StopBinary():
+                self._stop(message)
+            case AcknowledgeExit(incarnation=incarnation):
+                self._acknowledge(incarnation)
+            case _:
+                pass
+
+    def terminate(self) -> None:
+        """Detach: the node and its shim do not notice. Only when the node is down for good the shim may leave too."""
+        if self._shim is not None:
+            if self._world.intent.shims_may_leave:
+                self._leave(self._shim)
+            self._shim.close()
+            self._shim = None
+
+    # the connection
+
+    def _connect_if_needed(self) -> bool:
+        if self._shim is None:
+            self._connect()
+        return self._shim is not None
+
+    def _connect(self) -> None:
+        # Nanoseconds since boot: greater for every later incarnation, in every later visor, whatever the clock does;
+        # shims do not outlive the boot either.
+        epoch = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        try:
+            self._shim = ShimConnection.open(
+                self._world.layout.slot(self._slot), epoch=epoch, timeout=OPEN_TIMEOUT_SECONDS
+            )
+        except ShimUnavailable as error:
+            self._unreachable(str(error), error.next_step)
+            return
+        hello = self._shim.hello
+        self.context.watch(self._shim.fileno(), _ShimReadable())
+        self._running = hello.running
+        self._unacknowledged.update((record.incarnation, record) for record in hello.exits)
+        self._phase = "running" if hello.running is not None else "stopped"
+        self._problem = None
+        if hello.running is not None:
+            how = "adopted" if hello.running.adopted else "attached to"
+            self._emit(
+                f"binary.{'adopted' if hello.running.adopted else 'attached'}",
+                f"{how} the running {self._slot.title}, pid {hello.running.pid}",
+                pid=hello.running.pid,
+            )
+        if hello.held_by is not None:
+            self._held(hello.held_by.problem)
+        self._describe()
+
+    def _held(self, problem: str) -> None:
+        if problem != self._problem:
+            self._emit(
+                "binary.slot-held",
+                f"the {self._slot.title} is not started: {problem}",
+                severity=Severity.ALARM,
+                next_step="end the process that holds the slot, or wait for it; visor goes on by itself",
+            )
+        self._problem = problem
+        self._drop_connection()
+        self.context.after(HELD_SECONDS, _Connect(), key="connect")
+
+    def _unreachable(self, problem: str, next_step: str | None) -> None:
+        if problem != self._problem:
+            self._emit(
+                "shim.unreachable",
+                f"the shim of the {self._slot.title} cannot be reached: {problem}",
+                severity=Severity.ALARM,
+                next_step=next_step,
+            )
+        self._problem = problem
+        self._phase = "unreachable"
+        self._publish()
+        self.context.tell(LIFECYCLE, SlotUnreachable(slot=self._slot, problem=problem))
+        self.context.after(RECONNECT_SECONDS, _Connect(), key="connect")
+
+    def _drop_connection(self) -> None:
+        if self._shim is not None:
+            self.context.unwatch(self._shim.fileno())
+            self._shim.close()
+            self._shim = None
+
+    def _lost(self, problem: str) -> None:
+        self._drop_connection()
+        self._emit(
+            "shim.lost",
+            f"the shim of the {self._slot.title} is gone ({problem}); attaching to a successor",
+            severity=Severity.WARNING,
+        )
+        self._connect()
+
+    def _leave(self, shim: ShimConnection) -> None:
+        """Tell the shim to leave and wait for the end of its connection, so that nothing is left when visor ends."""
+        deadline = self._world.monotonic() + LEAVE_SECONDS
+        poll = select.poll()
+        poll.register(shim.fileno(), select.POLLIN)
+        try:
+            shim.leave()
+            while (left := deadline - self._world.monotonic()) > 0:
+                if poll.poll(left * 1000):
+                    shim.receive()
+        except ShimGone:
+            return
+
+    # what the shim says
+
+    def _receive(self) -> None:
+        if self._shim is None:
+            return
+        try:
+            messages = self._shim.receive()
+        except ShimGone as error:
+            self._lost(str(error))
+            return
+        for message in messages:
+            match message:
+                case Started(binary=binary):
+                    self._running, self._phase = binary, "running"
+                    self.context.tell(LIFECYCLE, BinaryStarted(slot=self._slot, binary=binary))
+                case StartRefused(problem=problem, next_step=next_step):
+                    self._phase = "stopped"
+                    self.context.tell(
+                        LIFECYCLE, BinaryRefused(slot=self._slot, problem=problem, next_step=next_step)
+                    )
+                case Exited(record=record):
+                    self._exited(record)
+                case StopProgress(step=StopStep.NOTHING_RUNS):
+                    self._running, self._phase = None, "stopped"
+                    self._describe()
+                case StopProgress(step=StopStep.SIGNALLED):
+                    self._phase = "stopping"
+                case StopProgress(step=step, detail=detail):
+                    self._emit(
+                        f"binary.stop-{step.value}",
+                        f"stopping the {self._slot.title}: {detail or step.value}",
+                        severity=Severity.WARNING,
+                    )
+                case LogsDropped(dropped=dropped, total=total, problem=problem):
+                    self._emit(
+                        "logs.dropped",
+                        f"{dropped} bytes of the {self._slot.title}'s output were dropped: {problem}",
+                        severity=Severity.ALARM,
+                        next_step="free disk space; the node itself is not affected",
+                        dropped=dropped,
+                        total=total,
+                    )
+                case Refused(problem=problem):
+                    self._emit("shim.refused", f"the shim refused: {problem}", severity=Severity.ERROR)
+        self._publish()
+
+    def _exited(self, record: ExitRecord) -> None:
+        self._running, self._phase = None, "stopped"
+        self._unacknowledged[record.incarnation] = record
+        self._last_exit = ExitReport(
+            code=record.code,
+            signal=record.signal,
+            requested=record.requested,
+            at=record.ended_at,
+            lines=record.last_lines,
+        )
+        self.context.tell(LIFECYCLE, BinaryExited(slot=self._slot, record=record))
+
+    # what the lifecycle wants
+
+    def _start(self, message: StartBinary) -> None:
+        if not self._connect_if_needed():
+            return
+        assert self._shim is not None
+        try:
+            self._shim.start(message.order)
+        except ShimGone as error:
+            self._lost(str(error))
+            return
+        self._phase = "starting"
+        self._publish()
+
+    def _stop(self, message: StopBinary) -> None:
+        if self._shim is None:
+            # Whoever attaches next finds the node running and the lifecycle says stop again.
+            self._describe()
+            return
+        try:
+            self._shim.stop(signal=message.signal, timeout=message.timeout)
+        except ShimGone as error:
+            self._lost(str(error))
+
+    def _acknowledge(self, incarnation: int) -> None:
+        self._unacknowledged.pop(incarnation, None)
+        if self._shim is None:
+            return
+        try:
+            self._shim.acknowledge(incarnation)
+        except ShimGone as error:
+            self._lost(str(error))
+
+    # what others are told
+
+    def _describe(self) -> None:
+        self._publish()
+        if self._problem is not None and self._shim is None:
+            self.context.tell(LIFECYCLE, SlotUnreachable(slot=self._slot, problem=self._problem))
+            return
+        if self._shim is None and self._slot is Slot.CORE:
+            return  # the connection is being made; it describes the slot when it stands
+        self.context.tell(
+            LIFECYCLE,
+            SlotSeen(
+                slot=self._slot,
+                running=self._running,
+                exits=tuple(self._unacknowledged.values()),
+                shim_pid=self._shim.hello.shim_pid if self._shim is not None else None,
+            ),
+        )
+
+    def _publish(self) -> None:
+        running = self._running
+        custody = "none" if running is None else "adopted" if running.adopted else "attached"
+        self._world.board.publish(
+            f"binary:{self._slot.value}",
+            BinaryReport(
+                slot=self._slot.value,
+                phase=self._phase,
+                custody=custody,
+                pid=running.pid if running is not None else None,
+                shim_pid=self._shim.hello.shim_pid if self._shim is not None else None,
+                started_at=running.started_at if running is not None else None,
+                argv=running.argv if running is not None else (),
+                last_exit=self._last_exit,
+                problem=self._problem,
+            ),
+        )
+
+    def _emit(
+        self,
+        name: str,
+        message: str,
+        *,
+        severity: Severity = Severity.INFO,
+        next_step: str | None = None,
+        **fields: str | int | float | bool | None,
+    ) -> None:
+        self._world.bus.emit(
+            Event(
+                name=name,
+                message=message,
+                severity=severity,
+                next_step=next_step,
+                fields={"slot": self._slot.value, **fields},
+            )
+        )

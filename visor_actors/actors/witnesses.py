@@ -1,0 +1,116 @@
+"""Asking the witnesses of an upgrade height when the node died before anyone saw it ready.
+
+What they say is weighed in :mod:`visor_actors.node.witness`; here they are only found: the validator's signature file, the
+last lines of the core's output, the data node's history, and the heights REST told while the core lived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from visor_actors.home.errors import HomeError
+from visor_actors.home.journal import Json
+from visor_actors.home.run_config import RunConfig, load_run_config
+from visor_actors.node.arguments import FlagWithoutValue, Role, command_line, tendermint_home_of
+from visor_actors.node.command import Cancellation
+from visor_actors.node.history import Segment, latest_segment
+from visor_actors.node.witness import (
+    HeightVerdict,
+    RestHeight,
+    SignedHeight,
+    Witnesses,
+    judge_height_done,
+    read_log,
+    read_signed_height,
+)
+
+LAST_HEIGHT_KEY = "core.last-height"
+"""Journal: the last height REST told, when, and the pace; Unix seconds, blocks a second."""
+LAST_EXIT_KEY = "core.last-exit"
+"""Journal: when the core ended last, and its last lines where they are known."""
+HISTORY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What visor itself remembers of the core that ended. Times are Unix seconds."""
+
+    height: int | None = None
+    height_at: float = 0.0
+    pace: float | None = None
+    ended_at: float | None = None
+    last_lines: tuple[str, ...] = ()
+
+    @classmethod
+    def recall(cls, last_height: Json, last_exit: Json) -> Memory:
+        """Build from what the journal holds under the two keys; what is not understood is not remembered."""
+        memory = cls()
+        if isinstance(last_exit, Mapping):
+            lines = last_exit.get("lines")
+            memory = cls(
+                ended_at=_number(last_exit.get("at")),
+                last_lines=tuple(str(line) for line in lines) if isinstance(lines, list) else (),
+            )
+        if isinstance(last_height, Mapping) and isinstance(last_height.get("height"), int):
+            height, at = last_height["height"], _number(last_height.get("at"))
+            assert isinstance(height, int)
+            if at is not None:
+                return cls(
+                    height=height,
+                    height_at=at,
+                    pace=_number(last_height.get("pace")),
+                    ended_at=memory.ended_at,
+                    last_lines=memory.last_lines,
+                )
+        return memory
+
+    def rest(self, now: float) -> RestHeight | None:
+        """The height REST told, with its age at the core's end."""
+        if self.height is None:
+            return None
+        ended = self.ended_at if self.ended_at is not None and self.ended_at >= self.height_at else now
+        return RestHeight(height=self.height, age=max(0.0, ended - self.height_at), pace=self.pace)
+
+
+def _number(value: Json) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def gather_and_judge(
+    folder: Path, upgrade_height: int, memory: Memory, *, now: float, cancel: Cancellation | None = None
+) -> HeightVerdict:
+    """Ask every witness there is about ``upgrade_height``, for the node of ``folder``, which is down. Run it as a job."""
+    signed: SignedHeight | None = None
+    segment_end: int | None = None
+    try:
+        run_config = load_run_config(folder)
+        signed = _signed(run_config, memory.ended_at)
+        segment_end = _segment_end(run_config, cancel)
+    except (HomeError, FlagWithoutValue):
+        pass  # without a readable run configuration these two cannot be found; the others may still know
+    witnesses = Witnesses(
+        signed=signed,
+        # The lines kept are only the last few of a run: what they say counts, their silence does not.
+        log=read_log(memory.last_lines, reaches_the_end=False) if memory.last_lines else None,
+        rest=memory.rest(now),
+        segment_end=segment_end,
+    )
+    return judge_height_done(upgrade_height, witnesses)
+
+
+def _signed(run_config: RunConfig, ended_at: float | None) -> SignedHeight | None:
+    env = run_config.core.env or None
+    return read_signed_height(tendermint_home_of(run_config.core.args, env), ended_at=ended_at)
+
+
+def _segment_end(run_config: RunConfig, cancel: Cancellation | None) -> int | None:
+    if run_config.data_node is None:
+        return None
+    command = command_line(run_config, Role.DATA_NODE)
+    match latest_segment(command, timeout=HISTORY_SECONDS, cancel=cancel):
+        case Segment(to_height=height):
+            return height
+        case _:
+            return None
