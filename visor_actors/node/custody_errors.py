@@ -2,7 +2,7 @@
 
 ::
 
-    ShimError
+    ShimError                  (a NodeError)
     ├── ShimUnavailable        attaching failed; the binary, if one runs, is not affected
     │   ├── ShimNotStarted     no shim lived and none could be started
     │   ├── ShimUnresponsive   a shim lives but does not answer
@@ -15,14 +15,16 @@
 
 from __future__ import annotations
 
+from visor_actors.node.errors import NodeError
 
-class ShimError(Exception):
+
+class ShimError(NodeError):
     """Base of all. ``problem`` says what happened, ``next_step`` what to do about it."""
 
     def __init__(self, problem: str, next_step: str) -> None:
         super().__init__(f"{problem}; {next_step}")
         self.problem = problem
-        self.next_step = next_step
+        self.next_step: str = next_step
 
 
 class ShimUnavailable(ShimError):

@@ -1,0 +1,150 @@
+"""Reading the logs that a shim writes: the last lines over all rotated files, and what comes next."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_BLOCK = 65536
+
+
+def log_path(directory: Path, name: str) -> Path:
+    """The file that is being written for the binary ``name``. ``.1`` is the newest rotated one."""
+    return directory / f"{name}.log"
+
+
+def rotated_files(path: Path) -> list[Path]:
+    """The files of the log ``path`` that exist, newest first."""
+    files = [path] if path.exists() else []
+    number = 1
+    while (older := path.with_name(f"{path.name}.{number}")).exists():
+        files.append(older)
+        number += 1
+    return files
+
+
+def last_lines(path: Path, count: int, *, end: int | None = None) -> list[bytes]:
+    """Return the last ``count`` lines of the log ``path``, without line ends, reaching into rotated files.
+
+    ``end`` limits what is read of the newest file. A last line without its end counts. A file that vanishes
+    meanwhile ends the search; an absent log has no lines.
+    """
+    blocks: list[bytes] = []
+    newlines = 0
+    for file in rotated_files(path) if count > 0 else []:
+        try:
+            with file.open("rb") as stream:
+                position = stream.seek(0, os.SEEK_END)
+                if end is not None:
+                    position, end = min(position, end), None
+                while position > 0 and newlines <= count:
+                    start = max(0, position - _BLOCK)
+                    stream.seek(start)
+                    block = stream.read(position - start)
+                    newlines += block.count(b"\n")
+                    blocks.append(block)
+                    position = start
+        except FileNotFoundError:
+            break
+        if newlines > count:
+            break
+    lines = b"".join(reversed(blocks)).split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    return lines[-count:] if count > 0 else []
+
+
+class LogFollower:
+    """Reads what is appended to the log ``path`` from now on, through rotations. Belongs to one thread.
+
+    ``lines`` first returns the last ``lines`` lines. The file need not exist yet. Nothing blocks: the
+    caller decides how often to call :meth:`read`. No line is lost unless the log is rotated more than
+    ``keep`` times between two calls.
+    """
+
+    def __init__(self, path: Path, *, lines: int = 0) -> None:
+        self._path = path
+        self._fd = -1
+        self._position = 0
+        self._partial = b""
+        self._waiting: list[bytes] = []
+        self._start(lines)
+
+    def read(self) -> list[bytes]:
+        """Return the complete lines that have come since the last call, without line ends."""
+        found, self._waiting = self._waiting, []
+        found.extend(self._drain())
+        for successor in self._successors():
+            # Rotated at a line end or not: what was left of the old file belongs before the new one.
+            found.extend(self._drain())
+            self._switch(successor)
+            found.extend(self._drain())
+        return found
+
+    def close(self) -> None:
+        """Close the file. May be called more than once."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, lines: int) -> None:
+        try:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        self._position = os.fstat(self._fd).st_size
+        self._waiting = last_lines(self._path, lines, end=self._position)
+        if self._position and os.pread(self._fd, 1, self._position - 1) != b"\n":
+            # A line under way is shown once, when it is complete; its beginning is not known without
+            # ``lines``.
+            self._partial = self._waiting.pop() if self._waiting else b""
+
+    def _successors(self) -> list[Path]:
+        """The files that were begun after the one that is open, oldest first."""
+        newer: list[Path] = []
+        if self._fd < 0:
+            return [self._path] if self._path.exists() else []
+        own = os.fstat(self._fd)
+        for _ in range(3):  # a rotation while we look can hide a file from us
+            newer.clear()
+            for file in rotated_files(self._path):
+                try:
+                    status = file.stat()
+                except OSError:
+                    break
+                if (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino):
+                    return newer[::-1]
+                newer.append(file)
+        # Ours was deleted. Of the newer ones only the present one is sure to follow on.
+        return newer[:1]
+
+    def _switch(self, file: Path) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._position = 0
+        try:
+            self._fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+
+    def _drain(self) -> list[bytes]:
+        if self._fd < 0:
+            return []
+        if os.fstat(self._fd).st_size < self._position:
+            self._position, self._partial = 0, b""  # truncated by somebody
+        data = [self._partial]
+        while block := os.pread(self._fd, _BLOCK, self._position):
+            self._position += len(block)
+            data.append(block)
+        *lines, self._partial = b"".join(data).split(b"\n")
+        return lines
