@@ -32,4 +32,4 @@ def command(invocation: Invocation) -> int:
     def api(context: Context, port: ControlPort) -> Actor:
         return ApiActor(context, port=port, layout=layout)
 
-    return run_visor(layout, loaded=loaded, api_factory=api, output=invocation.output)
+    return run_visor(layout, loaded=loaded, api_factory=api)

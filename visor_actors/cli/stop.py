@@ -14,6 +14,7 @@ from visor_actors.cli.framework import Command, Invocation, Output, with_invocat
 
 if TYPE_CHECKING:
     from visor_actors.actors.control import StopMode
+    from visor_actors.api.client import ControlClient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,9 @@ def command(invocation: Invocation, detach: bool, no_wait: bool, timeout: float 
         ended = False
         if not no_wait:
             ended = until_gone(
-                pidfd, timeout=timeout, tick=lambda seconds: progress.show(f"{message} ({seconds:.0f} s)")
+                pidfd,
+                timeout=timeout,
+                tick=lambda seconds: progress.show(f"{message}{_state(client)} ({seconds:.0f} s)"),
             )
             if not ended:
                 raise CommandError(
@@ -75,3 +78,14 @@ def command(invocation: Invocation, detach: bool, no_wait: bool, timeout: float 
             print_json(Stopped(mode=mode, pid=pid, ended=ended, seconds=seconds, message=message))
         case Output.HUMAN:
             click.echo(message)
+
+
+def _state(client: ControlClient) -> str:
+    """What still runs, as far as visor still tells."""
+    from visor_actors.api.client import ClientError
+
+    try:
+        running = [binary.slot for binary in client.status().binaries if binary.pid is not None]
+    except ClientError:
+        return ""
+    return f": {', '.join(running)} still running" if running else ""
