@@ -137,10 +137,10 @@ def tendermint_home_of(args: Sequence[str], env: Mapping[str, str] | None = None
     """Return the folder of the core's consensus engine, given or default, with variables expanded as the core
     does.
 
-    ``env`` is the binary's environment (default: this process's).
+    ``env`` is what the run configuration adds to this process's environment.
     """
     value = flag_value(args, TENDERMINT_HOME) or DEFAULT_TENDERMINT_HOME
-    return Path(expand_variables(value, os.environ if env is None else env))
+    return Path(expand_variables(value, {**os.environ, **(env or {})}))
 
 
 _VARIABLE = re.compile(r"\$(?:\{([^{}]*)\}|([A-Za-z_][A-Za-z0-9_]*))", re.ASCII)
