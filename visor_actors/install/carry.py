@@ -74,6 +74,7 @@ def carry_over(source: Path | None, *, binary: str, provenance: Provenance, bran
     if source is None:
         raise _unfit("no folder with a run configuration is known")
     try:
+        source = source.resolve()  # the note names the folder, not the link ``current``
         config = load_run_config(source, brand)
         text = config.path.read_text(encoding="utf-8")
         mode = config.path.stat().st_mode & _MODE_KEPT

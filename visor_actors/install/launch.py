@@ -128,6 +128,11 @@ class InstallJob:
             return self._finish(messages, self._ended_because or self._cause_of_death())
         return tuple(messages)
 
+    @property
+    def at_end_of_output(self) -> bool:
+        """Whether :attr:`stdout_fd` is of no more use: watch only :attr:`pidfd` then."""
+        return self._eof
+
     def wait(self, *, timeout: float) -> None:
         """Block until there may be something to receive, at most ``timeout`` seconds. For owners without an
         event loop.
