@@ -57,6 +57,16 @@ def test_surroundings_are_the_binarys_own(tmp_path: Path) -> None:
     assert finished.stdout.decode().splitlines() == [str(where), "yes", os.environ["PATH"]]
 
 
+def test_visors_own_secrets_are_not_for_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "secret")
+    monkeypatch.setenv("VISOR_FAILPOINTS", "x=kill")
+    monkeypatch.setenv("INHERITED", "yes")
+    finished = run([str(script(tmp_path, "env"))], timeout=20, surroundings=Surroundings(env={"OWN": "1"}))
+    names = {line.partition("=")[0] for line in finished.stdout.decode().splitlines()}
+    assert {"INHERITED", "OWN"} <= names
+    assert not {"GITHUB_TOKEN", "VISOR_FAILPOINTS"} & names
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 def test_a_command_runs_as_the_user_of_its_binary() -> None:
     finished = run(["/bin/sh", "-c", "id -un"], timeout=20, surroundings=Surroundings(user="nobody"))

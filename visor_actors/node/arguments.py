@@ -11,7 +11,6 @@ value at all, and the node's own parser refuses options as values too.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visor_actors.node.command import HERE, Surroundings
+from visor_actors.node.environment import node_environment
 from visor_actors.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ def tendermint_home_of(args: Sequence[str], env: Mapping[str, str] | None = None
     """Return the folder of the core's consensus engine, given or default, with variables expanded as the core
     does.
 
-    ``env`` is what the run configuration adds to this process's environment.
+    ``env`` is what the run configuration adds to the environment the core gets.
     """
     value = flag_value(args, TENDERMINT_HOME) or DEFAULT_TENDERMINT_HOME
-    return Path(expand_variables(value, {**os.environ, **(env or {})}))
+    return Path(expand_variables(value, node_environment(env)))
 
 
 _VARIABLE = re.compile(r"\$(?:\{([^{}]*)\}|([A-Za-z_][A-Za-z0-9_]*))", re.ASCII)

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, Protocol
 
+from visor_actors.node.environment import node_environment
 from visor_actors.node.errors import NodeError
 
 _CANCEL_CHECK = 0.1  # seconds between looks at the cancel token
@@ -142,7 +143,7 @@ def _start(argv: Sequence[str], surroundings: Surroundings) -> subprocess.Popen[
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **surroundings.env},
+            env=node_environment(surroundings.env),
             cwd=surroundings.working_directory,
             start_new_session=True,
             user=user,

@@ -1,0 +1,33 @@
+"""The environment that a node's processes get from visor: everything that visor got, but what is visor's
+alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+VISORS_OWN = frozenset(
+    {
+        # of visor's service manager
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        # of visor's tests
+        "VISOR_FAILPOINTS",
+        "VISOR_FAILPOINTS_ONCE",
+        "VISOR_TESTING",
+        # visor's secrets
+        "SENTRY_DSN",
+        "GITHUB_TOKEN",
+    }
+)
+
+
+def node_environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return this process's environment without what is visor's own, with the binary's ``own`` variables
+    added."""
+    inherited = {name: value for name, value in os.environ.items() if name not in VISORS_OWN}
+    return {**inherited, **(own or {})}
