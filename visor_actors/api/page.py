@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from html import escape
+from html import escape as escape_html
 from typing import TYPE_CHECKING
 
 from visor_actors.actors.reports import BinaryReport, StatusReport, UpgradeReport
 from visor_actors.api.duration import since
 from visor_actors.api.treeview import flatten
+from visor_actors.telemetry.scrub import shared_scrubber
 
 if TYPE_CHECKING:
     from visor_actors.actor import NodeSnapshot
@@ -69,6 +70,11 @@ def render_page(status: StatusReport, tree: NodeSnapshot) -> str:
         f"<p><small>as of {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(now))}</small></p></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: str) -> str:
+    """Return ``text`` for HTML, without secrets: the page has no other readers than the network."""
+    return escape_html(shared_scrubber.strict_text(text))
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from visor_actors.actors.control import Accepted, ControlPort, ControlRefused, Fault, StopMode
 from visor_actors.actors.reports import Health
 from visor_actors.api.answers import Upgrades, refuse
+from visor_actors.api.censor import Audience, censored
 from visor_actors.api.http import HttpProblem, Request, Response
 from visor_actors.api.wire import WireError, dump, load
 
@@ -72,11 +73,11 @@ class Router:
 
     def __init__(self, port: ControlPort, *, testing: bool) -> None:
         self._port = port
-        self._questions: Mapping[str, Callable[[], Response]] = {
+        self._questions: Mapping[str, Callable[[Audience], Response]] = {
             "/": self._page,
-            "/status": lambda: _json(port.status()),
-            "/tree": lambda: _json(port.tree()),
-            "/upgrades": lambda: _json(Upgrades(upgrades=port.upgrades())),
+            "/status": lambda audience: _json(censored(port.status(), audience)),
+            "/tree": lambda audience: _json(censored(port.tree(), audience)),
+            "/upgrades": lambda audience: _json(censored(Upgrades(upgrades=port.upgrades()), audience)),
             "/metrics": self._metrics,
             "/health": self._health,
         }
@@ -114,7 +115,8 @@ class Router:
         if question is not None:
             if request.method not in ("GET", "HEAD"):
                 return _wrong_method("GET, HEAD")
-            return question()
+            local = origin is Origin.CONTROL_SOCKET
+            return question(Audience.OPERATOR if local else Audience.NETWORK)
         if command is None:
             return refuse(404, f"there is no {request.path[:100]} here")
         if origin is not Origin.CONTROL_SOCKET:
@@ -135,18 +137,18 @@ class Router:
         fault = load(FaultBody, body)
         return self._port.inject(fault.actor, fault.fault)
 
-    def _health(self) -> Response:
+    def _health(self, _audience: Audience) -> Response:
         status = self._port.status()
         body = {"health": status.health.value, "node": status.node.phase, "alarms": len(status.alarms)}
         return _json(body, status=200 if status.health is Health.OK else 503)
 
-    def _metrics(self) -> Response:
+    def _metrics(self, _audience: Audience) -> Response:
         from visor_actors.api.metrics import CONTENT_TYPE, render_metrics
 
         text = render_metrics(self._port.status(), self._port.tree(), self._port.counters())
         return Response(status=200, body=text.encode(), content_type=CONTENT_TYPE)
 
-    def _page(self) -> Response:
+    def _page(self, _audience: Audience) -> Response:
         from visor_actors.api.page import CONTENT_TYPE, HEADERS, render_page
 
         text = render_page(self._port.status(), self._port.tree())

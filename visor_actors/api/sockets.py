@@ -7,7 +7,6 @@ the socket through ``/proc/self/fd``.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import socket
 import struct
@@ -41,6 +40,8 @@ class TcpAddress:
         """Whether only this machine can reach it."""
         if self.host == "localhost":
             return True
+        import ipaddress
+
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

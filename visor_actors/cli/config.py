@@ -138,8 +138,9 @@ def schema(run_config: bool) -> None:
 def sentry_test(invocation: Invocation) -> None:
     """Send one test event to the configured Sentry and say whether it was taken."""
     from visor_actors.cli.errors import CommandError
+    from visor_actors.cli.terminal import print_json
     from visor_actors.home.config import load_config
-    from visor_actors.telemetry.sentry import send_test_event
+    from visor_actors.telemetry.sentry import TestResult, send_test
 
     settings = load_config(invocation.layout).config.sentry
     if settings.dsn is None:
@@ -148,7 +149,17 @@ def sentry_test(invocation: Invocation) -> None:
             where=str(invocation.layout.config_file),
             next_step="set dsn in [sentry], or SENTRY_DSN",
         )
-    click.echo(send_test_event(settings))
+    outcome = send_test(dsn=settings.dsn, environment=settings.environment)
+    if outcome.result is not TestResult.DELIVERED:
+        raise CommandError(
+            f"Sentry did not take the test event ({outcome.result.value}): {outcome.detail}",
+            next_step="check dsn in [sentry] and the way to its server",
+        )
+    match invocation.output:
+        case Output.JSON:
+            print_json(outcome)
+        case Output.HUMAN:
+            click.echo(f"Sentry took the test event {outcome.detail}")
 
 
 def _check(invocation: Invocation) -> CheckedConfig:

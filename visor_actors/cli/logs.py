@@ -65,7 +65,7 @@ def _logs(invocation: Invocation, binary: str | None) -> dict[str, Path]:
         raise CommandError(
             "no output of the binaries is kept in this home",
             where=str(folder),
-            next_step='see the log of the service (journalctl -u visor-actors), or set mode = "files" in [logs]',
+            next_step='see journalctl -u visor-actors, or set mode = "files" in [logs]',
         )
     if binary is None:
         return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -32,6 +33,10 @@ def visor(**_options: object) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 usage, 70 internal, 75 home locked, 78 configuration, 1
     else."""
+    for stream in (sys.stdout, sys.stderr):
+        # A locale that cannot show a character must not turn a status into an error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         result = visor.main(args=arguments, prog_name="visor-actors", standalone_mode=False)
         code = result if isinstance(result, int) else 0

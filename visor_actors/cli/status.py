@@ -29,7 +29,6 @@ def command(invocation: Invocation, watch: bool, interval: float) -> int:
 
     Without a running visor it shows what the home folder tells, and exits with 1."""
     from visor_actors.api.client import NotRunning
-    from visor_actors.cli.disk import read_disk
     from visor_actors.cli.status_view import StatusDocument, render
     from visor_actors.cli.terminal import print_json, refresh
     from visor_actors.cli.usage import UsageMeter
@@ -41,6 +40,8 @@ def command(invocation: Invocation, watch: bool, interval: float) -> int:
         try:
             report = client.status()
         except NotRunning:
+            from visor_actors.cli.disk import read_disk
+
             return StatusDocument(running=False, disk=read_disk(layout))
         pids = (report.pid, *(binary.pid for binary in report.binaries))
         return StatusDocument(running=True, visor=report, usage=meter.measure(pids))

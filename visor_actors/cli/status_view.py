@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from visor_actors.actors.reports import (
     AlarmReport,
@@ -16,10 +17,11 @@ from visor_actors.actors.reports import (
     UpgradeReport,
 )
 from visor_actors.api.duration import since
-from visor_actors.cli.disk import DiskReport
-from visor_actors.cli.disk_view import render_disk
 from visor_actors.cli.terminal import bad, doubtful, good, heading, moment, pairs, quiet, size, table
 from visor_actors.cli.usage import Usage
+
+if TYPE_CHECKING:
+    from visor_actors.cli.disk import DiskReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ def render(document: StatusDocument) -> str:
     """Return the document for people."""
     now = time.time()
     if document.visor is None:
+        from visor_actors.cli.disk_view import render_disk
+
         assert document.disk is not None, "a status shows a visor or the disk"
         return render_disk(document.disk, now)
     report = document.visor
