@@ -6,7 +6,7 @@ import enum
 from typing import Any
 
 from visor_actors.api.wire import plain
-from visor_actors.telemetry.scrub import shared_scrubber
+from visor_actors.telemetry.scrub import scrubber
 
 
 class Audience(enum.Enum):
@@ -29,7 +29,7 @@ def _censor(value: Any, name: str, audience: Audience) -> Any:
         case dict():
             return {key: _censor(item, key, audience) for key, item in value.items()}
         case list() if name == "argv":
-            scrub = shared_scrubber.strict_arguments if network else shared_scrubber.arguments
+            scrub = scrubber.strict_arguments if network else scrubber.arguments
             return list(scrub(value))
         case list() if name == "lines" and network:
             return []
@@ -38,6 +38,6 @@ def _censor(value: Any, name: str, audience: Audience) -> Any:
         case str() if name == "traceback" and network:
             return ""
         case str():
-            return shared_scrubber.strict_text(value) if network else shared_scrubber.text(value)
+            return scrubber.strict_text(value) if network else scrubber.text(value)
         case _:
             return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from visor_actors.actors.reports import BinaryReport, StatusReport, UpgradeReport
 from visor_actors.api.duration import since
 from visor_actors.api.treeview import flatten
-from visor_actors.telemetry.scrub import shared_scrubber
+from visor_actors.telemetry.scrub import scrubber
 
 if TYPE_CHECKING:
     from visor_actors.actor import NodeSnapshot
@@ -74,7 +74,7 @@ def render_page(status: StatusReport, tree: NodeSnapshot) -> str:
 
 def escape(text: str) -> str:
     """Return ``text`` for HTML, without secrets: the page has no other readers than the network."""
-    return escape_html(shared_scrubber.strict_text(text))
+    return escape_html(scrubber.strict_text(text))
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
