@@ -1,4 +1,4 @@
-"""The addresses of the tree's actors. Code holds an address; the supervisor swaps the incarnation behind it."""
+"""The addresses of the tree's actors. Code holds an address; supervisors swap the incarnation behind it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Slot(enum.StrEnum):
         return Address(f"process:{self.value}")
 
     @property
-    def title(self) -> str:
+    def words(self) -> str:
         """How the binary is called in sentences."""
         return "data node" if self is Slot.DATA_NODE else "core"
 

@@ -1,6 +1,8 @@
-"""``visor-actors run`` from the inside: take the home, build the world, run the tree, leave with the right code.
+"""``visor-actors run`` from the inside: take the home, build the world, run the tree, leave with the right
+code.
 
-The main thread serves the root supervisor. Signals reach it through a pipe, so a handler never interrupts anything.
+The main thread serves the root supervisor. Signals reach it through a pipe, so a handler never interrupts
+anything.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from visor_actors.actor import Actor, ActorSystem, Context, Outcome, OutcomeKind
 from visor_actors.actors.addresses import LIFECYCLE
 from visor_actors.actors.control import ControlPort
 from visor_actors.actors.control_port import RunningVisor
+from visor_actors.actors.housekeeping import Housekeeping
 from visor_actors.actors.messages import StopNode
 from visor_actors.actors.recorder import AlarmBook, AlertHook, HistoryWriter
+from visor_actors.actors.sentry_link import SentryLink
 from visor_actors.actors.reports import Board
 from visor_actors.actors.supervision_events import SupervisionEvents
 from visor_actors.actors.tree import declare, supervision_settings
@@ -29,12 +33,9 @@ from visor_actors.home.config import LoadedConfig
 from visor_actors.home.layout import HomeLayout
 from visor_actors.home.lock import HomeLock
 from visor_actors.home.settings import OnExit, VisorConfig
-from visor_actors.node.reaper import OrphanReaper
-from visor_actors.node.systemd import ServiceManager
 from visor_actors.telemetry.counters import EventCounters
 from visor_actors.telemetry.events import Event, EventBus, Severity
 from visor_actors.telemetry.logging import EventLog, LogForm, severity_of
-from visor_actors.telemetry.sentry import SentryReporter
 
 ApiFactory = Callable[[Context, ControlPort], Actor]
 
@@ -46,13 +47,14 @@ IMPATIENT_SIGNALS = 3
 
 
 def run_visor(layout: HomeLayout, *, loaded: LoadedConfig, api_factory: ApiFactory | None) -> int:
-    """Run visor on a home until it is told to leave; return the exit code. Call it on the main thread, once a process.
+    """Run visor on a home until it is told to leave; return the exit code. Call it on the main thread, once a
+    process.
 
     Blocks. Raises :class:`~visor_actors.home.lock.HomeLocked` if another visor has the home,
     :class:`~visor_actors.home.errors.HomeUnusable` if it cannot be used at all.
     """
     findings = layout.prepare_private()
-    with HomeLock.take(layout.lock):
+    with HomeLock.acquire(layout.root):
         application = _Application(layout, loaded, api_factory)
         for finding in findings:
             application.emit(
@@ -73,7 +75,7 @@ class _Reporting:
     counters: EventCounters
     alarms: AlarmBook
     history: HistoryWriter
-    sentry: SentryReporter
+    sentry: SentryLink
     alerts: AlertHook
 
     @classmethod
@@ -85,7 +87,7 @@ class _Reporting:
             counters=EventCounters(),
             alarms=AlarmBook(),
             history=HistoryWriter(layout),
-            sentry=SentryReporter(config.sentry, release=__version__),
+            sentry=SentryLink(),
             alerts=AlertHook(lambda: settings.current.hooks.on_alert, bus.emit),
         )
         bus.subscribe(reporting.log.record)
@@ -95,12 +97,13 @@ class _Reporting:
         bus.subscribe(reporting.sentry.record)
         bus.subscribe(reporting.alerts)
         reporting.history.start()
+        reporting.sentry.use(config.sentry)
         return reporting
 
     def apply(self, config: VisorConfig) -> None:
         self.log.level = severity_of(config.logs.level.value)
         self.log.use(LogForm(config.logs.format.value))
-        self.sentry.reconfigure(config.sentry)
+        self.sentry.use(config.sentry)
 
     def finish(self) -> None:
         self.alerts.finish(FINISH_SECONDS)
@@ -130,24 +133,27 @@ class _Application:
             detach=lambda message: self._intent.depart(0, message),
         )
         api = None if api_factory is None else lambda context: api_factory(context, self._port)
+        tree = declare(self._world, loaded, api)
         self._system = ActorSystem(
-            declare(self._world, loaded, api),
+            tree,
             on_event=SupervisionEvents(self._world.bus, self._world.board),
         )
         self._port.attach(self._system)
-        self._service = ServiceManager.from_environment()
-        self._reaper = OrphanReaper() if os.getpid() == 1 else None
+        self._housekeeping = Housekeeping(self._world, last_actor=tree.children[-1].id)
+        self._world.bus.subscribe(self._housekeeping.record)
         self._signals = 0
         self._configure_supervision(loaded.config)
 
     def run(self) -> int:
         """Run the tree and return the exit code."""
-        self.emit("visor.started", f"visor-actors {__version__} runs on {self._world.layout.root}", pid=os.getpid())
+        self.emit(
+            "visor.started", f"visor-actors {__version__} runs on {self._world.layout.root}", pid=os.getpid()
+        )
         with _Signals(self._system, self._on_signal):
-            self._service.start(self._system.watch)
+            self._housekeeping.start(self._system)
             outcome = self._system.run()
-        self._service.stopping("visor ends")
         departure = self._intent.departure or _unasked(outcome)
+        self._housekeeping.finish(orderly=self._intent.departure is not None)
         severity = Severity.INFO if departure.code == 0 else Severity.ALARM
         self.emit("visor.ended", f"visor ends: {departure.message}", severity=severity, code=departure.code)
         self._reporting.finish()
@@ -196,22 +202,22 @@ class _Application:
         match number:
             case signal.SIGTERM | signal.SIGINT:
                 self._asked_to_end(signal.Signals(number).name)
-            case signal.SIGCHLD if self._reaper is not None:
-                self._reaper.reap()
             case _:
                 pass
 
     def _asked_to_end(self, name: str) -> None:
         self._signals += 1
         if self._signals >= IMPATIENT_SIGNALS:
-            self._intent.depart(1, f"left at the third {name}; what still ran of the node is left to the next visor")
+            self._intent.depart(
+                1, f"left at the third {name}; what still ran of the node is left to the next visor"
+            )
             return
         match self._settings.current.on_exit:
             case OnExit.DETACH:
                 self._intent.depart(0, f"{name}: detached, the node goes on")
             case OnExit.STOP:
                 self._intent.stop_reason = name
-                self._service.stopping("stopping the node")
+                self._housekeeping.stopping()
                 self._system.tell(LIFECYCLE, StopNode(reason=name))
 
 
@@ -233,7 +239,7 @@ def _unasked(outcome: Outcome) -> Departure:
 class _Signals:
     """Turns signals into calls on the root's loop while it is entered. Main thread only."""
 
-    HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def __init__(self, system: ActorSystem, handler: Callable[[int], None]) -> None:
         self._handler = handler

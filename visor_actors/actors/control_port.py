@@ -164,7 +164,8 @@ class RunningVisor:
         self._refuse_while_leaving()
         if not self._world.settings.current.auto_install.enabled:
             raise ControlRefused(
-                "automatic installation is off", "set autoInstall.enabled = true, or provide the folder by hand"
+                "automatic installation is off",
+                "set autoInstall.enabled = true, or provide the folder by hand",
             )
         busy = self._world.board.read("install", InstallReport)
         if busy is not None and busy.tag != tag and busy.phase not in ("done", "failed"):

@@ -1,7 +1,8 @@
 """Which folder runs when no upgrade is under way: a pure decision on the link, the journal and what exists.
 
-The first release is never started by accident: once the journal knows an upgrade, a link that is missing or broken is made
-again from the journal, and one that leads back to an older release is refused until the operator says it is meant.
+The first release is never started by accident: once the journal knows an upgrade, a link that is missing or
+broken is made again from the journal, and one that leads back to an older release is refused until the
+operator says it is meant.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from visor_actors.actors.upgrade_machine import is_older
-from visor_actors.home.current import CurrentLink, LinkDangling, LinkedTo, LinkMissing, OutsideHome, RealFolder
+from visor_actors.home.current import (
+    CurrentLink,
+    LinkDangling,
+    LinkedTo,
+    LinkMissing,
+    OutsideHome,
+    RealFolder,
+)
 from visor_actors.home.layout import GENESIS
 
 
@@ -49,12 +57,12 @@ def resolve(
 ) -> Resolution:
     """Decide what to run.
 
-    ``expected`` is the folder of the last upgrade that was switched to, None before the first one; ``exists`` tells
-    whether a folder of the home exists; ``accepted`` is a folder the operator has explicitly agreed to.
+    ``expected`` is the folder of the last upgrade that was switched to, None before the first one; ``exists``
+    tells whether a folder of the home exists; ``accepted`` is a folder the operator has explicitly agreed to.
     """
     match link:
         case LinkedTo(name=name):
-            if expected is None or name == expected or name == accepted:
+            if expected is None or name in (expected, accepted):
                 return Run(folder=name)
             if name == GENESIS or is_older(name, expected):
                 return Refuse(
@@ -87,7 +95,7 @@ def _make(expected: str | None, exists: Callable[[str], bool], reason: str) -> R
     if expected is None:
         return Refuse(
             problem=f"the link `current` cannot be made ({reason}): there is no folder {GENESIS}",
-            next_step="`visor-actors init` makes one; put the first release's binaries and run-config.toml into it",
+            next_step="`visor-actors init` makes one; put run-config.toml and the binaries into it",
         )
     return Refuse(
         problem=f"the link `current` cannot be made ({reason}): the node was upgraded to {expected}, "

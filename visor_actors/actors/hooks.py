@@ -21,7 +21,8 @@ class HookResult:
 
 
 def run_hook(hook: Hook, variables: Mapping[str, str], cancel: Cancellation | None = None) -> HookResult:
-    """Run ``hook`` with ``variables`` added to the environment. Blocks until it ends, is cancelled, or its time is up.
+    """Run ``hook`` with ``variables`` added to the environment. Blocks until it ends, is cancelled, or its
+    time is up.
 
     Call it from a job. A hook that does not end in time is killed with its process group.
     """
@@ -37,5 +38,7 @@ def run_hook(hook: Hook, variables: Mapping[str, str], cancel: Cancellation | No
     output = (finished.stdout + b"\n" + finished.stderr).decode("utf-8", "replace")
     lines = tuple(line for line in output.splitlines() if line.strip())[-LINES_KEPT:]
     if finished.code != 0:
-        return HookResult(problem=f"{os.path.basename(hook.argv[0])} ended with {finished.ending}", lines=lines)
+        return HookResult(
+            problem=f"{os.path.basename(hook.argv[0])} ended with {finished.ending}", lines=lines
+        )
     return HookResult(problem=None, lines=lines)

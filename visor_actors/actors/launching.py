@@ -1,4 +1,6 @@
-"""From an order to command lines: everything a start needs to know, in one place and before anything is started."""
+"""From an order to command lines: everything a start needs to know, in one place and before anything is
+started.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,12 @@ from visor_actors.node.height import (
     HeightFacts,
     HeightPlan,
     History,
+    NoDataNode,
+    NotAsked,
     StartKind,
     plan_height,
     wants_history,
 )
-from visor_actors.node.height import NoDataNode, NotAsked
 from visor_actors.node.history import latest_segment
 
 HISTORY_SECONDS = 20.0
@@ -67,7 +70,7 @@ class LaunchFailed:
 
 
 class Launcher:
-    """Makes launches. :meth:`plan` may block for ``HISTORY_SECONDS`` when the data node's history is needed."""
+    """Makes launches. :meth:`plan` may block for ``HISTORY_SECONDS`` if the data node's history is needed."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -117,7 +120,9 @@ class Launcher:
             return NoDataNode()
         if not self.needs_history(run_config, kind):
             return NotAsked()
-        return latest_segment(command_line(run_config, Role.DATA_NODE), timeout=HISTORY_SECONDS, cancel=cancel)
+        return latest_segment(
+            command_line(run_config, Role.DATA_NODE), timeout=HISTORY_SECONDS, cancel=cancel
+        )
 
     def _order(
         self, run_config: RunConfig, role: Role, binary: BinaryConfig, args: tuple[str, ...]

@@ -14,7 +14,7 @@ from visor_actors.actors.upgrade_machine import (
     Upgrade,
     check_transition,
 )
-from visor_actors.home.journal import Journal, UpgradeRow
+from visor_actors.home.journal import Journal, Json, UpgradeRow
 from visor_actors.testing.failpoints import failpoint
 
 
@@ -24,7 +24,7 @@ class Entry:
 
     upgrade: Upgrade
     folder: str
-    detail: Mapping[str, object]
+    detail: Mapping[str, Json]
 
     @property
     def key(self) -> tuple[str, int]:
@@ -35,8 +35,9 @@ class Entry:
 class Ledger:
     """All upgrades visor knows of. Owned by the coordinator's thread.
 
-    Every write raises :class:`~visor_actors.home.journal.JournalUnavailable` if it could not be made; the entry then stays
-    what it was. The failpoints ``upgrade.STATE.before`` and ``upgrade.STATE`` lie on either side of each write.
+    Every write raises :class:`~visor_actors.home.journal.JournalUnavailable` if it could not be made; the
+    entry then stays what it was. The failpoints ``upgrade.STATE.before`` and ``upgrade.STATE`` lie on either
+    side of each write.
     """
 
     def __init__(self, journal: Journal, *, now: Callable[[], float]) -> None:
@@ -89,7 +90,7 @@ class Ledger:
         upgrade = Upgrade(tag=tag, height=height, state=State.ANNOUNCED)
         return self._write(Entry(upgrade=upgrade, folder=folder, detail={}), State.ANNOUNCED)
 
-    def advance(self, entry: Entry, state: State, **detail: object) -> Entry:
+    def advance(self, entry: Entry, state: State, **detail: Json) -> Entry:
         """Move ``entry`` along one arrow, adding ``detail`` to its notes."""
         check_transition(entry.upgrade.tag, entry.upgrade.state, state)
         moved = replace(

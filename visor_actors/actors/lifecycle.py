@@ -1,8 +1,9 @@
-"""LifecycleActor: keeps the node up. The thin shell around :class:`~visor_actors.actors.node_machine.NodeMachine`.
+"""LifecycleActor: keeps the node up. The thin shell around
+:class:`~visor_actors.actors.node_machine.NodeMachine`.
 
-It turns messages into events of the machine and carries out the machine's effects. Its memory is small and not needed for
-correctness: what runs is known by the shims, the count of restarts is in the journal, and what should run is known by the
-upgrade coordinator, which it asks before every start.
+It turns messages into events of the machine and carries out the machine's effects. Its memory is small and
+not needed for correctness: what runs is known by the shims, the count of restarts is in the journal, and what
+should run is known by the upgrade coordinator, which it asks before every start.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from visor_actors.actor import Actor, Context, JobDone, JobFailed
 from visor_actors.actors.addresses import RPC_LISTENER, UPGRADE_COORDINATOR, Slot
 from visor_actors.actors.config_watcher import ConfigChanged
-from visor_actors.actors.launching import Launch, LaunchFailed, Launcher, describe_exit
+from visor_actors.actors.launching import Launch, Launcher, LaunchFailed, describe_exit
 from visor_actors.actors.messages import (
     AcknowledgeExit,
     BinaryExited,
@@ -86,7 +87,8 @@ from visor_actors.telemetry.events import Event, Severity
 RESTARTS_KEY = "lifecycle.restarts"
 INCARNATION_KEY = "lifecycle.core-incarnation"
 CLEAN_KEY = "lifecycle.clean"
-"""Whether the node's last end was asked for. Absent before the first start, and after a power cut ``false``."""
+"""Whether the node's last end was asked for. Absent before the first start, and after a power cut ``false``.
+"""
 ASK_AGAIN_SECONDS = 1.0
 
 
@@ -106,7 +108,9 @@ class _AskAgain:
 
 
 class LifecycleActor(Actor):
-    """The node's lifecycle and restart budget; a child of the supervisor ``node``, started after the process actors."""
+    """The node's lifecycle and restart budget; a child of the supervisor ``node``, started after the process
+    actors.
+    """
 
     def __init__(self, context: Context, *, world: World) -> None:
         super().__init__(context)
@@ -161,7 +165,7 @@ class LifecycleActor(Actor):
             case BinaryRefused(slot=slot, problem=problem, next_step=next_step):
                 self._emit(
                     "binary.refused",
-                    f"the {slot.title} could not be started: {problem}",
+                    f"the {slot.words} could not be started: {problem}",
                     severity=Severity.ERROR,
                     next_step=next_step,
                     slot=slot.value,
@@ -221,7 +225,7 @@ class LifecycleActor(Actor):
         self._count_incarnation(slot, binary.incarnation)
         self._emit(
             "binary.started",
-            f"the {slot.title} runs, pid {binary.pid}",
+            f"the {slot.words} runs, pid {binary.pid}",
             slot=slot.value,
             pid=binary.pid,
             incarnation=binary.incarnation,
@@ -234,7 +238,7 @@ class LifecycleActor(Actor):
             self._count_incarnation(slot, record.incarnation)
             if slot is Slot.CORE:
                 self._refused_height = refused_height(record.last_lines)
-                last = {"at": record.ended_at, "lines": list(record.last_lines)}
+                last: dict[str, Json] = {"at": record.ended_at, "lines": list(record.last_lines)}
                 self._remember(LAST_EXIT_KEY, last)
             if not record.requested:
                 self._remember_clean(clean=False)
@@ -243,7 +247,7 @@ class LifecycleActor(Actor):
             how = describe_exit(record)
             self._emit(
                 "binary.exited",
-                f"the {slot.title} (pid {record.pid}) {how}",
+                f"the {slot.words} (pid {record.pid}) {how}",
                 severity=Severity.INFO if record.requested else Severity.ERROR,
                 lines=record.last_lines,
                 slot=slot.value,
@@ -403,7 +407,7 @@ class LifecycleActor(Actor):
         why = f" ({launch.plan.reason})" if slot is Slot.CORE else ""
         self._emit(
             "binary.starting",
-            f"starting the {slot.title} of {launch.folder.name}{why}",
+            f"starting the {slot.words} of {launch.folder.name}{why}",
             slot=slot.value,
             folder=launch.folder.name,
             height=launch.plan.height if slot is Slot.CORE else None,
@@ -444,9 +448,7 @@ class LifecycleActor(Actor):
         reset = self._world.settings.current.restarts_reset_after_seconds
         if reset > 0:
             self.context.after(reset, _Stable(), key="stable")
-        self._listen(
-            budget=Budget.FIRST_START if attached or self._machine.restarts == 0 else Budget.RESTART
-        )
+        self._listen(budget=Budget.FIRST_START if attached or self._machine.restarts == 0 else Budget.RESTART)
 
     def _remember(self, key: str, value: Json) -> None:
         if self._journal is not None:
@@ -476,7 +478,9 @@ class LifecycleActor(Actor):
                 self._world.intent.depart(0, f"stopped: {reason}")
             case StopPurpose.GAVE_UP:
                 message = f"gave up: {reason}; {self._machine.restarts_max} restarts did not help"
-                next_step = "see `visor-actors history` for the exits, mend the cause, then `visor-actors run`"
+                next_step = (
+                    "see `visor-actors history` for the exits, mend the cause, then `visor-actors run`"
+                )
                 self._emit("node.gave-up", message, severity=Severity.ALARM, next_step=next_step)
                 self._world.intent.depart(1, f"{message}\nnext: {next_step}")
 

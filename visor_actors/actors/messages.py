@@ -1,8 +1,8 @@
 """The messages that the node's actors exchange: frozen data, sent to addresses.
 
-A message is a hint. Whoever misses one, because it was being restarted, finds the same truth again in the shims, the
-journal and the configuration; that is why most of these carry a whole state and not a change. ``Coalesced`` ones replace
-an older one that is still waiting in the inbox.
+A message is a hint. Whoever misses one, because it was being restarted, finds the same truth again in the
+shims, the journal and the configuration; that is why most of these carry a whole state and not a change.
+``Coalesced`` ones replace an older one that is still waiting in the inbox.
 
 Who sends what::
 
@@ -28,7 +28,6 @@ from visor_actors.actor import Coalesced, Replayable
 from visor_actors.actors.addresses import Slot
 from visor_actors.node.admin_rpc import UpgradeStatus
 from visor_actors.node.custody_types import ExitRecord, HolderInfo, LaunchOrder, RunningBinary
-
 
 # lifecycle -> process
 
@@ -73,7 +72,7 @@ class AcknowledgeExit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotSeen(Replayable):
-    """What the slot's shim says right after a connection: who runs, and which exits nobody has acknowledged."""
+    """What the slot's shim says right after a connection: who runs, and the unacknowledged exits."""
 
     slot: Slot
     running: RunningBinary | None
@@ -119,8 +118,8 @@ class BinaryExited(Replayable):
 
 
 class NodePhase(enum.StrEnum):
-    """Where the node as a whole is. ``UNKNOWN``: not every slot has reported yet. ``ASKING``: it is down, and the
-    coordinator must say what to run. The others say what they are called."""
+    """Where the node as a whole is. ``UNKNOWN``: not every slot has reported yet. ``ASKING``: it is down, and
+    the coordinator must say what to run. The others say what they are called."""
 
     UNKNOWN = "unknown"
     ASKING = "asking"
@@ -136,10 +135,12 @@ class NodePhase(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeState(Coalesced, Replayable):
-    """The lifecycle's whole view, sent to the coordinator on every change, and again every second while asking.
+    """The lifecycle's whole view, sent to the coordinator on every change, and again every second while
+    asking.
 
-    ``ask`` numbers the questions "what should run now?"; an answer names the question. ``core`` identifies the running
-    core; ``core_incarnation`` is the newest incarnation number of the core's slot, running or not.
+    ``ask`` numbers the questions "what should run now?"; an answer names the question. ``core`` identifies
+    the running core; ``core_incarnation`` is the newest incarnation number of the core's slot, running or
+    not.
     """
 
     phase: NodePhase
@@ -159,7 +160,7 @@ class Occasion(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
-    """Run this folder. ``upgrade_height`` is the height that brought its release, None for the first release."""
+    """Run this folder. ``upgrade_height`` is the height that brought its release, None for the first."""
 
     ask: int
     folder: Path
@@ -191,7 +192,9 @@ class StopNode(Replayable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecycleNode(Replayable):
-    """Stop the node gracefully, then ask what to run: for an upgrade, or when the operator asks for a restart."""
+    """Stop the node gracefully, then ask what to run: for an upgrade, or when the operator asks for a
+    restart.
+    """
 
     reason: str
 
@@ -220,7 +223,9 @@ class Pace(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen(Replayable):
-    """Poll this core from now on. ``core`` identifies it and is repeated in everything that is reported about it."""
+    """Poll this core from now on. ``core`` identifies it and is repeated in everything that is reported about
+    it.
+    """
 
     core: str
     brand: str

@@ -1,13 +1,16 @@
 """The node's life as a pure state machine: what to do when binaries start, end, or refuse to.
 
-The machine knows slots, orders, a restart budget and a goal. It has no clock and does no I/O: events go in, effects come
-out, and the lifecycle actor carries the effects out. It is level-triggered: after every event it compares the goal with
-what the slots report and emits what is missing, so an event that is lost or comes twice does no harm.
+The machine knows slots, orders, a restart budget and a goal. It has no clock and does no I/O: events go in,
+effects come out, and the lifecycle actor carries the effects out. It is level-triggered: after every event it
+compares the goal with what the slots report and emits what is missing, so an event that is lost or comes
+twice does no harm.
 
 The rules it keeps:
 
-* Nothing is decided before every slot has reported what it holds: a node that already runs is taken over, not started.
-* Any exit nobody asked for is a failure of the node, exit 0 too: the other binary is stopped gracefully, the delay passes,
+* Nothing is decided before every slot has reported what it holds: a node that already runs is taken over, not
+started.
+* Any exit nobody asked for is a failure of the node, exit 0 too: the other binary is stopped gracefully, the
+delay passes,
   the coordinator is asked, both start again.
 * Failures are counted in a row; one more than the budget and the machine stops the node and gives up.
 * Every start is preceded by a question to the coordinator; an answer to an older question is ignored.
@@ -279,9 +282,7 @@ class NodeMachine:
     failure: str | None = None
     order: RunOrder | None = None
     wanted: frozenset[Slot] = frozenset()
-    slots: dict[Slot, SlotStatus] = field(
-        default_factory=lambda: dict.fromkeys(Slot, SlotStatus.UNKNOWN)
-    )
+    slots: dict[Slot, SlotStatus] = field(default_factory=lambda: dict.fromkeys(Slot, SlotStatus.UNKNOWN))
     _purpose: StopPurpose = StopPurpose.SHUTDOWN
     _launched: bool = False
     _was_up: bool = False
@@ -299,11 +300,11 @@ class NodeMachine:
                     self.slots[slot] = SlotStatus.RUNNING
             case SlotRefused(slot=slot, problem=problem):
                 self.slots[slot] = SlotStatus.VACANT
-                self._fail(f"the {slot.title} could not be started: {problem}", effects)
+                self._fail(f"the {slot.words} could not be started: {problem}", effects)
             case SlotExited(slot=slot, requested=requested, how=how):
                 self.slots[slot] = SlotStatus.VACANT
                 if not requested:
-                    self._fail(f"the {slot.title} {how}", effects)
+                    self._fail(f"the {slot.words} {how}", effects)
             case Ordered(order=order, wanted=wanted):
                 if order.ask == self.ask and self.goal is Goal.UP and self.order is None:
                     self.order, self.wanted = order, wanted
@@ -344,7 +345,7 @@ class NodeMachine:
         before = self.slots[slot]
         self.slots[slot] = SlotStatus.RUNNING if running else SlotStatus.VACANT
         if not running and before in (SlotStatus.RUNNING, SlotStatus.STARTING) and self.goal is Goal.UP:
-            self._fail(f"the {slot.title} is gone and left no record of how it ended", effects)
+            self._fail(f"the {slot.words} is gone and left no record of how it ended", effects)
 
     def _launch(self, ask: int, effects: list[NodeEffect]) -> None:
         if ask != self.ask or self.phase is not NodePhase.PLANNING or self.occupied:
@@ -421,7 +422,7 @@ class NodeMachine:
             if running >= self.wanted:
                 self.phase, self.reason = NodePhase.RUNNING, None
             elif self.occupied:
-                missing = ", ".join(slot.title for slot in Slot if slot in self.wanted - running)
+                missing = ", ".join(slot.words for slot in Slot if slot in self.wanted - running)
                 self._fail(f"only a part of the node runs; missing: {missing}", effects)
                 self._settle_down(effects)
             else:

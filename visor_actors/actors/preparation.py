@@ -1,7 +1,8 @@
-"""Making sure that an upgrade's folder is ready before the height: check it, fetch it, or say what is missing.
+"""Making sure that an upgrade's folder is ready before the height: check it, fetch it, or say what is
+missing.
 
-One :class:`Preparation` belongs to one upgrade. It is owned by the coordinator's thread and only remembers what was found
-so far; the checks themselves run as jobs, because they execute ``version`` of the new binary.
+One :class:`Preparation` belongs to one upgrade. It is owned by the coordinator's thread and only remembers
+what was found so far; the checks themselves run as jobs, because they execute ``version`` of the new binary.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Preparation:
     _checked: tuple[object, ...] | None = None
 
     def need(self, *, auto_install: bool) -> Need:
-        """Look at the folder (a few stats) and say what is to be done. Any change in it calls for a new check."""
+        """Look at the folder (a few stats) and say what is to be done. Any change in it calls for a new
+        check.
+        """
         if self.checking:
             return Need.NOTHING
         self._signature = signature(self.folder)
@@ -87,7 +90,9 @@ class Preparation:
 
 
 def signature(folder: Path) -> tuple[object, ...] | None:
-    """What the folder's files look like from outside (names, sizes, times, modes); None when there is no folder."""
+    """What the folder's files look like from outside (names, sizes, times, modes); None when there is no
+    folder.
+    """
     if not folder.is_dir():
         return None
     return tuple(_entries(folder))
@@ -108,7 +113,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, int, int, int]]:
 
 
 def examine(folder: Path, tag: str) -> FolderReport:
-    """Check the folder and, if it is complete, read its files once so that the switch finds them in memory."""
+    """Check the folder and, if it is complete, have its files read, so that the switch finds them in memory."""
     report = check_folder(folder, tag=tag)
     if report.ready:
         _warm(folder)

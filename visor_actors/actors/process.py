@@ -1,8 +1,8 @@
 """ProcessActor: one binary's custody from visor's side. It talks to one shim and decides nothing.
 
-On start it attaches to the slot's shim, or has one started, and says what it found. When the shim dies the actor attaches
-to a successor, which adopts the node. When the actor dies the node and its shim go on; its successor attaches again, with
-a higher epoch, so that nothing the dead one may still send is obeyed.
+On start it attaches to the slot's shim, or has one started, and says what it found. When the shim dies the
+actor attaches to a successor, which adopts the node. When the actor dies the node and its shim go on; its
+successor attaches again, with a higher epoch, so that nothing the dead one may still send is obeyed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from visor_actors.node.custody_types import (
     StopProgress,
     StopStep,
 )
-from visor_actors.node.shim_client import ShimConnection, ShimGone, ShimUnavailable
+from visor_actors.node.custody_errors import ShimGone, ShimUnavailable
+from visor_actors.node.shim_client import ShimConnection
 from visor_actors.telemetry.events import Event, Severity
 
 RECONNECT_SECONDS = 0.5
@@ -60,7 +61,9 @@ class _Connect:
 
 
 class ProcessActor(Actor):
-    """The actor of one slot. Runs in its own thread; blocks for at most ``OPEN_TIMEOUT_SECONDS`` while attaching."""
+    """The actor of one slot. Runs in its own thread; blocks for at most ``OPEN_TIMEOUT_SECONDS`` while
+    attaching.
+    """
 
     def __init__(self, context: Context, *, world: World, slot: Slot) -> None:
         super().__init__(context)
@@ -102,7 +105,9 @@ class ProcessActor(Actor):
                 pass
 
     def terminate(self) -> None:
-        """Detach: the node and its shim do not notice. Only when the node is down for good the shim may leave too."""
+        """Detach: the node and its shim do not notice. Only when the node is down for good the shim may leave
+        too.
+        """
         if self._shim is not None:
             if self._world.intent.shims_may_leave:
                 self._leave(self._shim)
@@ -117,8 +122,8 @@ class ProcessActor(Actor):
         return self._shim is not None
 
     def _connect(self) -> None:
-        # Nanoseconds since boot: greater for every later incarnation, in every later visor, whatever the clock does;
-        # shims do not outlive the boot either.
+        # Nanoseconds since boot: greater for every later incarnation, in every later visor, whatever the
+        # clock does; shims do not outlive the boot either.
         epoch = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         try:
             self._shim = ShimConnection.open(
@@ -137,7 +142,7 @@ class ProcessActor(Actor):
             how = "adopted" if hello.running.adopted else "attached to"
             self._emit(
                 f"binary.{'adopted' if hello.running.adopted else 'attached'}",
-                f"{how} the running {self._slot.title}, pid {hello.running.pid}",
+                f"{how} the running {self._slot.words}, pid {hello.running.pid}",
                 pid=hello.running.pid,
             )
         if hello.held_by is not None:
@@ -148,7 +153,7 @@ class ProcessActor(Actor):
         if problem != self._problem:
             self._emit(
                 "binary.slot-held",
-                f"the {self._slot.title} is not started: {problem}",
+                f"the {self._slot.words} is not started: {problem}",
                 severity=Severity.ALARM,
                 next_step="end the process that holds the slot, or wait for it; visor goes on by itself",
             )
@@ -160,7 +165,7 @@ class ProcessActor(Actor):
         if problem != self._problem:
             self._emit(
                 "shim.unreachable",
-                f"the shim of the {self._slot.title} cannot be reached: {problem}",
+                f"the shim of the {self._slot.words} cannot be reached: {problem}",
                 severity=Severity.ALARM,
                 next_step=next_step,
             )
@@ -180,13 +185,15 @@ class ProcessActor(Actor):
         self._drop_connection()
         self._emit(
             "shim.lost",
-            f"the shim of the {self._slot.title} is gone ({problem}); attaching to a successor",
+            f"the shim of the {self._slot.words} is gone ({problem}); attaching to a successor",
             severity=Severity.WARNING,
         )
         self._connect()
 
     def _leave(self, shim: ShimConnection) -> None:
-        """Tell the shim to leave and wait for the end of its connection, so that nothing is left when visor ends."""
+        """Tell the shim to leave and wait for the end of its connection, so that nothing is left when visor
+        ends.
+        """
         deadline = self._world.monotonic() + LEAVE_SECONDS
         poll = select.poll()
         poll.register(shim.fileno(), select.POLLIN)
@@ -228,13 +235,13 @@ class ProcessActor(Actor):
                 case StopProgress(step=step, detail=detail):
                     self._emit(
                         f"binary.stop-{step.value}",
-                        f"stopping the {self._slot.title}: {detail or step.value}",
+                        f"stopping the {self._slot.words}: {detail or step.value}",
                         severity=Severity.WARNING,
                     )
                 case LogsDropped(dropped=dropped, total=total, problem=problem):
                     self._emit(
                         "logs.dropped",
-                        f"{dropped} bytes of the {self._slot.title}'s output were dropped: {problem}",
+                        f"{dropped} bytes of the {self._slot.words}'s output were dropped: {problem}",
                         severity=Severity.ALARM,
                         next_step="free disk space; the node itself is not affected",
                         dropped=dropped,

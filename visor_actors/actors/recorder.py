@@ -1,7 +1,7 @@
 """Keeping what happened: the history in the journal, the last alarms, and the operator's alert hook.
 
-All three are subscribers of the bus and must not hold up whoever emits, so each works on a daemon thread of its own that
-sleeps until there is something to do.
+All three are subscribers of the bus and must not hold up whoever emits, so each works on a daemon thread of
+its own that sleeps until there is something to do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from visor_actors.home.settings import Hook
 from visor_actors.telemetry.events import Event, Severity
 
 WAITING_EVENTS = 10_000
-"""How many events may wait for the disk; beyond it the oldest waiting ones are lost to the history, and counted."""
+"""How many events may wait for the disk; beyond it the oldest waiting ones are lost to the history, and
+counted.
+"""
 ALARMS_SHOWN = 20
 ALERTS_WAITING = 20
 
@@ -58,7 +60,9 @@ class _Worker:
 
 
 class HistoryWriter:
-    """Writes every event of at least INFO to the journal. A journal that cannot be written loses history, nothing else."""
+    """Writes every event of at least INFO to the journal. A journal that cannot be written loses history,
+    nothing else.
+    """
 
     def __init__(self, layout: HomeLayout) -> None:
         self._layout = layout
@@ -106,11 +110,11 @@ class AlarmBook:
         """Take one event; only alarms are kept. Any thread."""
         if event.severity < Severity.ALARM:
             return
-        alarm = AlarmReport(
-            name=event.name, message=event.message, next_step=event.next_step, at=event.at
-        )
+        alarm = AlarmReport(name=event.name, message=event.message, next_step=event.next_step, at=event.at)
         with self._lock:
-            same = [known for known in self._alarms if (known.name, known.message) == (alarm.name, alarm.message)]
+            same = [
+                known for known in self._alarms if (known.name, known.message) == (alarm.name, alarm.message)
+            ]
             for known in same:
                 self._alarms.remove(known)
             self._alarms.append(alarm)

@@ -1,7 +1,9 @@
-"""RpcListenerActor: asks the core node, again and again, what it knows of an upgrade, and passes the answers on.
+"""RpcListenerActor: asks the core node, again and again, what it knows of an upgrade, and passes the answers
+on.
 
-It decides nothing about upgrades. Its own judgement is only about silence: a core has a budget of polls to answer for the
-first time, and another one to come back after it stopped answering; past either it is reported to the lifecycle, once.
+It decides nothing about upgrades. Its own judgement is only about silence: a core has a budget of polls to
+answer for the first time, and another one to come back after it stopped answering; past either it is reported
+to the lifecycle, once.
 
 A poll blocks this actor's thread for a few seconds at most, so a core that hangs keeps nobody else waiting.
 """
@@ -166,9 +168,7 @@ class RpcListenerActor(Actor):
         self._answered_at = self._world.now()
         changed = status != self._status
         self._status = status
-        self.context.tell(
-            UPGRADE_COORDINATOR, StatusSeen(core=target.core, status=status, pace=self._pace)
-        )
+        self.context.tell(UPGRADE_COORDINATOR, StatusSeen(core=target.core, status=status, pace=self._pace))
         if changed or self._pace is Pace.NORMAL:
             self._publish()
         self._ask_height(target)
@@ -187,7 +187,9 @@ class RpcListenerActor(Actor):
             self._problem = problem
             self._publish(problem=problem)
         # The budget counts polls at the configured interval; the eager ones in between are free.
-        while now - self._charged_at >= self._world.settings.current.poll_interval_seconds and self._left >= 0:
+        while (
+            now - self._charged_at >= self._world.settings.current.poll_interval_seconds and self._left >= 0
+        ):
             self._charged_at += self._world.settings.current.poll_interval_seconds
             self._left -= 1
         if self._left < 0 and not self._silent_told:
@@ -196,7 +198,9 @@ class RpcListenerActor(Actor):
             self.context.tell(LIFECYCLE, CoreSilent(core=target.core, problem=problem))
 
     def _ask_height(self, target: Listen) -> None:
-        """From acceptance on the height is worth knowing: it shows a missed readiness, and is a witness later."""
+        """From acceptance on the height is worth knowing: it shows a missed readiness, and is a witness
+        later.
+        """
         now = self._world.monotonic()
         if (
             self._pace is not Pace.FAST

@@ -1,4 +1,6 @@
-"""What the actor runtime tells, as events of visor: so that history, metrics and Sentry know it without knowing actors."""
+"""What the actor runtime tells, as events of visor: so that history, metrics and Sentry know it without
+knowing actors.
+"""
 
 from __future__ import annotations
 
@@ -116,9 +118,10 @@ def describe(event: ActorEvent) -> Event:
         case Degraded(supervisor=supervisor, child=child, delay=delay, failure=failure):
             return Event(
                 name="actor.degraded",
-                message=f"visor is degraded: {child} keeps failing and is tried every {delay:g} s; {_UNTOUCHED}",
+                message=f"visor is degraded: {child} keeps failing and is tried every {delay:g} s; "
+                f"{_UNTOUCHED}",
                 severity=Severity.ALARM,
-                next_step="see `visor-actors tree` for the reason; an update or a restart of visor alone is safe",
+                next_step="see `visor-actors tree` for the reason; restarting visor alone is safe",
                 fields={"actor": child, "supervisor": supervisor, "delay": delay},
                 trouble=_trouble(failure),
             )
@@ -130,9 +133,13 @@ def describe(event: ActorEvent) -> Event:
             )
         case DeadLetter(child=child, message_type=message_type, reason=reason, total=total):
             words = f"{message_type} to {child} was dropped: {reason.value} ({total} so far)"
-            return _event("actor.dead-letter", words, Severity.DEBUG, child, 0, total=total, reason=reason.value)
+            return _event(
+                "actor.dead-letter", words, Severity.DEBUG, child, 0, total=total, reason=reason.value
+            )
         case CallbackFailed(child=child, failure=failure):
-            return _event("actor.callback-failed", f"a callback of {child} failed", Severity.ERROR, child, 0, failure)
+            return _event(
+                "actor.callback-failed", f"a callback of {child} failed", Severity.ERROR, child, 0, failure
+            )
         case EventsSuppressed(child=child, kind=kind, count=count):
             words = f"{count} events {kind} of {child} were too many to be told one by one"
             return _event("actor.events-suppressed", words, Severity.WARNING, child, 0, count=count)

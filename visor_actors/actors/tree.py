@@ -2,7 +2,8 @@
 
 ::
 
-    root                     main thread, one_for_one; degrades rather than gives up: no bug of ours stops a healthy node
+    root                     main thread, one_for_one; degrades rather than gives up: no bug of ours stops a
+    healthy node
     ├─ config-watcher
     ├─ node                  supervisor of everything that holds the node
     │  ├─ process:core       each talks to one shim
@@ -13,8 +14,8 @@
     ├─ upgrade-coordinator   says what is to run; the node waits for it
     └─ api
 
-To stop an actor is to detach: none of them takes the node along. The heartbeats are what one message may take at worst, so
-they follow from the timeouts of what each actor waits for.
+To stop an actor is to detach: none of them takes the node along. The heartbeats are what one message may take
+at worst, so they follow from the timeouts of what each actor waits for.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """UpgradeCoordinatorActor: what the node should run, and how it gets from one release to the next.
 
-The actor is a loop of one shape: something was heard (a status of the core, a state of the node, the end of a job), so
-:meth:`_reconcile` asks the pure machine which step the journal and the facts call for, carries that step out, and asks
-again until nothing is left to do. It keeps no plan in memory; killed anywhere, its successor asks the same question of the
-same journal.
+The actor is a loop of one shape: something was heard (a status of the core, a state of the node, the end of a
+job), so
+:meth:`_reconcile` asks the pure machine which step the journal and the facts call for, carries that step out,
+and asks again until nothing is left to do. It keeps no plan in memory; killed anywhere, its successor asks
+the same question of the same journal.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ LOOK_AGAIN_SECONDS = 1.0
 """How often a folder that is awaited from the operator is looked for."""
 JOURNAL_RETRY_SECONDS = 2.0
 INSTALL_AGAIN_SECONDS = 600.0
-"""How long after a final failure a fetch is tried once more: the release may have been completed meanwhile."""
+"""How long after a final failure a fetch is tried once more: the release may have been completed meanwhile.
+"""
 UNCONFIRMED_SECONDS = 60.0
 """How long the new node may be silent before the operator is told; it goes on being awaited."""
 AT_HEIGHT_SECONDS = 60.0
@@ -122,7 +124,9 @@ class _AtHeight:
 
 
 class UpgradeCoordinatorActor(Actor):
-    """Owns the journal's upgrades and the link ``current``. Started last; asked by the lifecycle before every start."""
+    """Owns the journal's upgrades and the link ``current``. Started last; asked by the lifecycle before every
+    start.
+    """
 
     def __init__(self, context: Context, *, world: World) -> None:
         super().__init__(context)
@@ -268,7 +272,7 @@ class UpgradeCoordinatorActor(Actor):
         if seen.pace is not self._pace():
             self._tell_pace()
         if self._node is None or self._node.phase is not NodePhase.RUNNING or seen.core != self._node.core:
-            return  # a core that is on its way out, or one that nobody has told us of yet: it will be asked again
+            return  # a core on its way out, or one nobody has told us of yet: it will be asked again
         self._answered_core = seen.core
         match observe(seen.status, self._ledger.upgrades, self._running_tag()):
             case Nothing():
@@ -344,7 +348,7 @@ class UpgradeCoordinatorActor(Actor):
         if height > due:
             self._tell_once(
                 f"passed:{tag}@{due}",
-                f"height {due} of the upgrade to {tag} has passed ({height} now) and the node never said it is ready",
+                f"height {due} of the upgrade to {tag} has passed ({height} now), and the node was never ready",
                 severity=Severity.ALARM,
                 next="look at the core's log; the network may have gone on without the upgrade",
             )
@@ -359,7 +363,7 @@ class UpgradeCoordinatorActor(Actor):
                 f"stuck:{tag}@{height}",
                 f"the node stands at height {height} of the upgrade to {tag} and is still not ready",
                 severity=Severity.ALARM,
-                next="with a data node, see its log: the core waits for it without limit. Do not stop the core now",
+                next="with a data node, see its log: the core waits for it for ever. Do not stop the core now",
             )
 
     # preparing
@@ -430,7 +434,8 @@ class UpgradeCoordinatorActor(Actor):
             preparation.problem, preparation.next_step = message.message, message.next_step
             if not message.transient:
                 preparation.installing, preparation.unfetchable = False, True
-                # The folder is watched all the same; should it come meanwhile, it is checked and this is forgotten.
+                # The folder is watched all the same; should it come meanwhile, it is checked and this is
+                # forgotten.
                 self.context.after(
                     INSTALL_AGAIN_SECONDS, _FetchAgain(message.tag), key=("again", message.tag)
                 )
@@ -476,9 +481,7 @@ class UpgradeCoordinatorActor(Actor):
         key = entry.key
         node = NodeIs.UNKNOWN if self._node is None else _NODE_IS[self._node.phase]
         first = entry.detail.get("core_incarnation")
-        new_runs = (
-            isinstance(first, int) and self._node is not None and self._node.core_incarnation > first
-        )
+        new_runs = isinstance(first, int) and self._node is not None and self._node.core_incarnation > first
         return Facts(
             node=node,
             prepared=self._preparation(entry.upgrade.tag, entry.folder).ready
@@ -651,8 +654,8 @@ class UpgradeCoordinatorActor(Actor):
             advice = self._preparation(tag, entry.folder).next_step or "see `visor-actors upgrades`"
         else:
             reason = (
-                f"the node died before the upgrade to {tag} and no witness can tell whether height {height} is done; "
-                "an old binary past its height would ruin its state"
+                f"the node died before the upgrade to {tag}, and no witness can tell whether height "
+                f"{height} is done; an old binary past its height would ruin its state"
             )
             advice = (
                 f"find out the last height from the core's log or the network; if {height} is not done, "
@@ -698,7 +701,9 @@ class UpgradeCoordinatorActor(Actor):
         self._world.bus.emit(
             Event(
                 name="hook.failed" if failed else "hook.done",
-                message=f"{name} for {tag} failed: {result.problem}" if failed else f"{name} for {tag} is done",
+                message=f"{name} for {tag} failed: {result.problem}"
+                if failed
+                else f"{name} for {tag} is done",
                 severity=Severity.ALARM if failed else Severity.INFO,
                 next_step=f"mend it, then `visor-actors upgrades resume {tag}`"
                 if failed and name == "preUpgrade"
@@ -737,7 +742,7 @@ class UpgradeCoordinatorActor(Actor):
         because = "; ".join(value.because)
         self._emit(
             "upgrade.witnesses",
-            f"the node is down before an accepted upgrade; is its height done? {self._verdict.value}: {because}",
+            f"the node is down before an accepted upgrade, its height: {self._verdict.value} ({because})",
             severity=Severity.WARNING,
             because=because,
         )

@@ -5,11 +5,13 @@
     announced -> preparing -> prepared -> ready -> stopping -> stopped -> switched -> starting -> confirmed
         \\____________\\___________\\-> superseded | withdrawn
 
-Every arrow is one journal write. The coordinator never remembers what it was doing: after every event, and after every
-start of visor, it asks :func:`next_step` what the journalled state and the facts of the world call for, and does that. Each
-step may be done twice without harm, so being killed anywhere means doing one step again.
+Every arrow is one journal write. The coordinator never remembers what it was doing: after every event, and
+after every start of visor, it asks :func:`next_step` what the journalled state and the facts of the world
+call for, and does that. Each step may be done twice without harm, so being killed anywhere means doing one
+step again.
 
-An upgrade that is *committed* (ready or later) is never withdrawn, and the binaries of before it are never started again.
+An upgrade that is *committed* (ready or later) is never withdrawn, and the binaries of before it are never
+started again.
 """
 
 from __future__ import annotations
@@ -62,8 +64,8 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 DURABLE = frozenset({State.READY, State.CONFIRMED})
 """The arrows that must survive a power cut, not only a kill.
 
-``ready`` is the one fact that cannot be found again once the core is gone. After it, a lost arrow is simply done again; so
-the switch itself waits for no disk.
+``ready`` is the one fact that cannot be found again once the core is gone. After it, a lost arrow is simply
+done again; so the switch itself waits for no disk.
 """
 
 
@@ -138,8 +140,8 @@ Observation = Nothing | Announced | Withdrawn | Ready | Suspicious
 def observe(status: UpgradeStatus, ledger: Iterable[Upgrade], running_tag: str | None) -> Observation:
     """Decide what a core's ``status`` means, given the journal and the tag that runs now.
 
-    Right after an upgrade a core shows the old tag and height once more, restored from its snapshot: whatever is at or
-    below a finished height is old news.
+    Right after an upgrade a core shows the old tag and height once more, restored from its snapshot: whatever
+    is at or below a finished height is old news.
     """
     rows = tuple(ledger)
     pending = tuple(row for row in rows if row.state in PENDING)
@@ -181,7 +183,8 @@ def _precedence(tag: str) -> tuple[tuple[int, int, int], int, tuple[tuple[int, i
     numbers = (int(major), int(minor), int(patch))
     if not rest:
         return numbers, 1, ()
-    # `-fix.1` is a later build of the same version in this family of nodes; `-rc`, `-pre…`, `-beta` come before it.
+    # `-fix.1` is a later build of the same version in this family of nodes; `-rc`, `-pre…`, `-beta` come
+    # before it.
     kind = 0 if re.match(r"(rc|pre|alpha|beta|dev)", rest) and "+" not in tag else 2
     parts = tuple(
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"[.\-+]", rest)
@@ -221,10 +224,10 @@ class Height(enum.Enum):
 class Facts:
     """What the coordinator knows of the world at the moment, for the upgrade in question.
 
-    ``prepared``: the folder has been checked by this coordinator and is complete. ``answered``: the core that runs now
-    (started after the switch) has answered its RPC. ``hook_done``: no pre-upgrade hook is configured, or it succeeded.
-    ``old_runs``: the core that runs was started before the switch. ``height``: the verdict of the witnesses.
-    ``settled`` is False while the stop delay runs.
+    ``prepared``: the folder has been checked by this coordinator and is complete. ``answered``: the core that
+    runs now (started after the switch) has answered its RPC. ``hook_done``: no pre-upgrade hook is
+    configured, or it succeeded. ``old_runs``: the core that runs was started before the switch. ``height``:
+    the verdict of the witnesses. ``settled`` is False while the stop delay runs.
     """
 
     node: NodeIs
@@ -259,7 +262,9 @@ class Step(enum.Enum):
 
 
 def next_step(state: State, facts: Facts) -> Step:
-    """Return the one step that ``state`` and ``facts`` call for. The table of the transaction, read top to bottom."""
+    """Return the one step that ``state`` and ``facts`` call for. The table of the transaction, read top to
+    bottom.
+    """
     match state:
         case State.ANNOUNCED | State.PREPARING | State.PREPARED:
             if facts.node is NodeIs.DOWN:

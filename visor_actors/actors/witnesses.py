@@ -1,7 +1,8 @@
 """Asking the witnesses of an upgrade height when the node died before anyone saw it ready.
 
-What they say is weighed in :mod:`visor_actors.node.witness`; here they are only found: the validator's signature file, the
-last lines of the core's output, the data node's history, and the heights REST told while the core lived.
+What they say is weighed in :mod:`visor_actors.node.witness`; here they are only found: the validator's
+signature file, the last lines of the core's output, the data node's history, and the heights REST told while
+the core lived.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ def _number(value: Json) -> float | None:
 def gather_and_judge(
     folder: Path, upgrade_height: int, memory: Memory, *, now: float, cancel: Cancellation | None = None
 ) -> HeightVerdict:
-    """Ask every witness there is about ``upgrade_height``, for the node of ``folder``, which is down. Run it as a job."""
+    """Ask every witness there is about ``upgrade_height``, for the node of ``folder``, which is down. Run it
+    as a job.
+    """
     signed: SignedHeight | None = None
     segment_end: int | None = None
     try:

@@ -14,7 +14,9 @@ from visor_actors.telemetry.events import EventBus
 
 
 class Settings:
-    """The configuration in force. Actors are told of changes by message and read the newest here when they start."""
+    """The configuration in force. Actors are told of changes by message and read the newest here when they
+    start.
+    """
 
     def __init__(
         self, config: VisorConfig, apply: Callable[[VisorConfig], None] = lambda _config: None
@@ -30,7 +32,7 @@ class Settings:
             return self._config
 
     def replace(self, config: VisorConfig) -> None:
-        """Put a new valid configuration into force, for visor itself at once, for actors when they next look."""
+        """Put a new valid configuration into force: for visor at once, for actors when they next look."""
         with self._lock:
             if config == self._config:
                 return
@@ -49,8 +51,9 @@ class Departure:
 class Intent:
     """Whether visor is to end, kept outside the actors so that none of their restarts forgets it.
 
-    ``stop_reason`` is set once the operator asked for the node to be stopped; a lifecycle that starts later goes on with
-    the stop. ``shims_may_leave`` is set once nothing runs any more. :meth:`depart` ends visor itself; the first departure counts.
+    ``stop_reason`` is set once the operator asked for the node to be stopped; a lifecycle that starts later
+    goes on with the stop. ``shims_may_leave`` is set once nothing runs any more. :meth:`depart` ends visor
+    itself; the first departure counts.
     """
 
     def __init__(self, leave: Callable[[], None]) -> None:
