@@ -51,16 +51,19 @@ def _read_text(path: Path) -> str:
         # A fifo in the place of the file would block for ever; O_NONBLOCK and the check below make that an
         # error.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _invalid(path, found="no regular file", allowed="must be a file")
-            data = file.read(MAX_BYTES + 1)
+        try:
+            kind = os.fstat(fd).st_mode
+            if not stat.S_ISREG(kind):
+                found = "a folder" if stat.S_ISDIR(kind) else "no regular file"
+                raise _invalid(path, found=found, allowed="must be a file")
+            with open(fd, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         raise _invalid(
             path, allowed="the file does not exist", suggestion="create it with `visor-actors init`"
         ) from None
-    except IsADirectoryError:
-        raise _invalid(path, found="a folder", allowed="must be a file") from None
     except OSError as error:
         raise _invalid(path, allowed=f"cannot be read: {error.strerror}") from None
     if len(data) > MAX_BYTES:

@@ -28,7 +28,7 @@ class Severity(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """An exception as data: its type's name, its message and its traceback as text. Never a live exception."""
+    """An exception as data: its type's name, its message and its traceback as text. No live exception."""
 
     type_name: str
     message: str
