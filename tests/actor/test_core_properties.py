@@ -1,13 +1,14 @@
 """The core against a small reference model, under every interleaving that Hypothesis thinks of.
 
-The world (world.py) checks at each step: live generations per child <= 1, order of stopping, nothing starts after stopping,
-the armed timers are exactly those that were armed and neither fired nor were cancelled. The model below knows nothing of
-cycles and states; it predicts from the crashes alone who must be running in the end and what the budget allows.
+The world (world.py) checks at each step: live generations per child <= 1, order of stopping, nothing starts
+after stopping, the armed timers are exactly those that were armed and neither fired nor were cancelled. The
+model below knows nothing of cycles and states; it predicts from the crashes alone who must be running in
+the end and what the budget allows.
 """
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -83,15 +84,14 @@ class SupervisorMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.world.begin()
 
+    @precondition(lambda self: self.world.alive_in("starting", "stopping"))
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
-        starting = [name for name in self.world.live if self.world.states()[name] in ("starting", "stopping")]
-        assume(starting)
-        self.world.ack(data.draw(st.sampled_from(sorted(starting))))
+        self.world.ack(data.draw(st.sampled_from(self.world.alive_in("starting", "stopping"))))
 
+    @precondition(lambda self: self.world.live)
     @rule(data=st.data(), reason=st.sampled_from([ExitReason.CRASHED, ExitReason.NORMAL]))
     def end(self, data: st.DataObject, reason: ExitReason) -> None:
-        assume(self.world.live)
         name = data.draw(st.sampled_from(sorted(self.world.live)))
         state = self.world.states()[name]
         if state == "starting" and reason is ExitReason.NORMAL:
@@ -101,11 +101,10 @@ class SupervisorMachine(RuleBasedStateMachine):
         self._note(name, state, reason)
         self.world.exit(name, reason)
 
+    @precondition(lambda self: self.world.alive_in("running"))
     @rule(data=st.data())
     def hang(self, data: st.DataObject) -> None:
-        running = [name for name in self.world.live if self.world.states()[name] == "running"]
-        assume(running)
-        name = data.draw(st.sampled_from(sorted(running)))
+        name = data.draw(st.sampled_from(self.world.alive_in("running")))
         self._note(name, "running", ExitReason.HUNG)
         self.world.hang(name)
 
@@ -117,10 +116,10 @@ class SupervisorMachine(RuleBasedStateMachine):
     def settle(self) -> None:
         self.world.settle()
 
+    @precondition(lambda self: self.world.exits)
     @rule(data=st.data())
     def stale(self, data: st.DataObject) -> None:
         """What an old generation still reports changes nothing."""
-        assume(self.world.exits)
         name, generation = data.draw(st.sampled_from(self.world.exits))
         before = (dict(self.world.live), len(self.world.events), dict(self.world.timers))
         self.world.feed(ChildStarted(name, generation))
@@ -130,8 +129,8 @@ class SupervisorMachine(RuleBasedStateMachine):
 
     @rule(chance=st.integers(0, 9))
     def stop(self, chance: int) -> None:
-        assume(chance == 0)
-        self.world.stop()
+        if chance == 0:
+            self.world.stop()
 
     # --- the model
 
@@ -144,7 +143,8 @@ class SupervisorMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_budget_decides_as_the_definition_says(self) -> None:
-        """Judge every new event: a restart was within the budget and its delay within bounds; giving up was due."""
+        """Judge every new event: a restart was within the budget and its delay within bounds; giving up was
+        due."""
         world = self.world
         for event, at in zip(world.events[self.judged :], world.told_at[self.judged :], strict=True):
             match event:
@@ -184,7 +184,8 @@ class SupervisorMachine(RuleBasedStateMachine):
         assert sorted(told) == sorted(world.exits)
 
     def teardown(self) -> None:
-        """Left alone it quiesces: running, with everybody up who should be; or finished. Then it stops completely."""
+        """Left alone it quiesces: running, with everybody up who should be; or finished. Then it stops
+        completely."""
         if not hasattr(self, "world"):
             return
         world = self.world

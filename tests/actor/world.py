@@ -1,4 +1,5 @@
-"""A world around the pure core: fake time, children that do what the test says, and the invariants checked at each step."""
+"""A world around the pure core: fake time, children that do what the test says, and the invariants checked
+at each step."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def child(name: str, restart: Restart = Restart.PERMANENT, **changes: object) ->
 
 
 def supervisor(*children: ChildSpec | SupervisorSpec, **changes: object) -> SupervisorSpec:
-    return replace(SupervisorSpec(id="sup", children=children), **changes)  # type: ignore[arg-type]  # likewise
+    spec = SupervisorSpec(id="sup", children=children)
+    return replace(spec, **changes)  # type: ignore[arg-type]  # a test passes fields of SupervisorSpec
 
 
 @dataclass
@@ -130,6 +132,9 @@ class World:
     def stop(self) -> None:
         self.feed(Stop())
 
+    def gave_up(self) -> bool:
+        return self.finished is not None
+
     def abort(self) -> None:
         self.feed(Abort(BOOM))
 
@@ -154,6 +159,8 @@ class World:
                     assert not was_stopping, "nothing starts after stopping"
                     assert name not in self.live, "two live generations"
                     assert all(generation > earlier for who, earlier in self.starts if who == name)
+                    if not self.ready or self.spec.strategy is not Strategy.ONE_FOR_ONE:
+                        assert self.alive_in("starting") in ([], [name]), "two start at once"
                     self.live[name] = generation
                     self.starts.append((name, generation))
                     self.log.append(f"start {name}")
@@ -190,6 +197,9 @@ class World:
 
     def states(self) -> dict[str, str]:
         return {name: known.state.value for name, known in self.core.children.items()}
+
+    def alive_in(self, *states: str) -> list[str]:
+        return sorted(name for name in self.live if self.core.children[name].state.value in states)
 
     def of(self, kind: type) -> list[object]:
         return [event for event in self.events if isinstance(event, kind)]
