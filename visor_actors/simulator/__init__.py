@@ -33,8 +33,10 @@ if TYPE_CHECKING:
         faults_text,
         write_faults,
     )
+    from visor_actors.simulator.growth import grow_chain
     from visor_actors.simulator.records import ProcessRecord, read_records
     from visor_actors.simulator.release import build_asset_zip, build_binary
+    from visor_actors.simulator.samples import SampleHome, install_sample, sample_folders
 
 _HOMES = {
     "chain": ("SimulatedChain", "Upgrade", "init_chain", "planned_upgrades", "set_upgrades"),
@@ -47,7 +49,9 @@ _HOMES = {
         "faults_text",
         "write_faults",
     ),
+    "growth": ("grow_chain",),
     "records": ("ProcessRecord", "read_records"),
+    "samples": ("SampleHome", "install_sample", "sample_folders"),
     "release": ("build_asset_zip", "build_binary"),
 }
 
@@ -59,6 +63,7 @@ __all__ = [
     "Problem",
     "ProblemKind",
     "ProcessRecord",
+    "SampleHome",
     "SimulatedChain",
     "Upgrade",
     "UpgradeTiming",
@@ -68,9 +73,12 @@ __all__ = [
     "build_binary",
     "check_chain",
     "faults_text",
+    "grow_chain",
     "init_chain",
+    "install_sample",
     "planned_upgrades",
     "read_records",
+    "sample_folders",
     "set_upgrades",
     "write_faults",
 ]

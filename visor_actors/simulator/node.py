@@ -840,6 +840,9 @@ class Chain:
     def snapshot_heights(self) -> list[int]:
         return sorted(int(name) for name in os.listdir(self.snapshots) if name.isdigit())
 
+    def close(self) -> None:
+        os.close(self._fd)
+
     def write(self, height: int, kind: str, hash_: str) -> None:
         line = f"{height} {VERSION} {os.getpid()} {kind} {hash_} {time.monotonic_ns()}\n"
         os.write(self._fd, line.encode())
@@ -1441,6 +1444,18 @@ def index_folder(folder: str) -> str:
     return f"{folder}/networkhistory/store/index/index.db"
 
 
+def append_segment(folder: str, to_height: int) -> int:
+    """Add the segment that ends at ``to_height``; returns where it begins, 0 if it was there already."""
+    segments = read_segments(folder)
+    last_to, last_id = (segments[-1][1], segments[-1][2]) if segments else (0, "-")
+    if to_height <= last_to:
+        return 0
+    os.makedirs(index_folder(folder), exist_ok=True)
+    identity = "Qm" + app_hash("segment", to_height, last_id).lower()
+    append_line(f"{index_folder(folder)}/segments.log", f"{last_to + 1} {to_height} {identity} {last_id}")
+    return last_to + 1
+
+
 class DataNode(Program):
     """``fury datanode start`` or ``data-node start``."""
 
@@ -1546,14 +1561,10 @@ class DataNode(Program):
         replace_file(self.committed, f"{self.height}\n")
 
     def _create_segment(self, to_height: int) -> None:
-        segments = read_segments(self.paths.state)
-        last_to, last_id = (segments[-1][1], segments[-1][2]) if segments else (0, "-")
-        if to_height > last_to:
-            identity = "Qm" + app_hash("segment", to_height, last_id).lower()
-            path = f"{index_folder(self.paths.state)}/segments.log"
-            append_line(path, f"{last_to + 1} {to_height} {identity} {last_id}")
+        from_height = append_segment(self.paths.state, to_height)
+        if from_height:
             self.console.info(
-                "created history segment", f'{{"from-height":{last_to + 1},"to-height":{to_height}}}'
+                "created history segment", f'{{"from-height":{from_height},"to-height":{to_height}}}'
             )
 
     def _prepare_upgrade(self, height: int) -> None:

@@ -99,7 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
                 status=status,
             )
         )
-        self.send_response(status)
+        self.send_response_only(status)
+        if "date" not in (name.lower() for name in headers):
+            self.send_header("Date", self.date_time_string())
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
