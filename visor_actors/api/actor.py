@@ -28,8 +28,8 @@ from visor_actors.home.layout import HomeLayout
 from visor_actors.home.settings import ApiConfig
 from visor_actors.telemetry.events import Event, Severity
 
-MAX_CONNECTIONS = 32
-_PATIENCE_SECONDS = 0.5
+MAX_CONNECTIONS = 64
+_PATIENCE_SECONDS = 0.25
 _FULL_SECONDS = 0.1
 _RETRY_SECONDS = 5.0
 _GOODBYE_SECONDS = 0.5
@@ -216,11 +216,10 @@ class ApiActor(Actor):
         return self._router.answer(request, origin, token)
 
     def _make_room(self) -> None:
-        """End the exchange that has waited longest for its request, if it had its fair time; accept later."""
-        for exchange in self._exchanges.values():  # oldest first
+        """End the exchanges that still wait for their request after their fair time; accept later."""
+        for exchange in self._exchanges.values():
             if exchange.phase is Phase.READING and exchange.age() >= _PATIENCE_SECONDS:
                 exchange.cut_off()
-                break
         self._pause()
 
     def _pause(self) -> None:

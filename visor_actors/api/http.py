@@ -179,13 +179,18 @@ def parse_response(data: bytes) -> Response:
     head, gap, body = data.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ", 2)
-    if not gap or len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+    if (
+        not gap
+        or len(parts) < 2
+        or not parts[0].startswith("HTTP/1.")
+        or not (parts[1].isascii() and parts[1].isdigit())
+    ):
         raise HttpProblem(0, "the answer is no HTTP response")
     headers = tuple(
         (name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])
     )
     known = dict(headers)
-    if int(known.get("content-length", len(body))) != len(body):
+    if known.get("content-length", str(len(body))) != str(len(body)):
         raise HttpProblem(0, "the answer was cut short")
     kind = known.get("content-type", "application/octet-stream")
     return Response(status=int(parts[1]), body=body, content_type=kind, headers=headers)

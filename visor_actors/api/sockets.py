@@ -56,10 +56,8 @@ class PrivateSocket:
 
         Only for the holder of the home's lock: a socket that is there already is taken for a dead visor's."""
         self.path = path
-        self.listener = socket.socket(
-            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        )
         folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.listener = socket.socket(socket.AF_UNIX, _LISTENER)
         temporary = f"{path.name}.{os.getpid()}"
         try:
             self._unlink(temporary, folder)
