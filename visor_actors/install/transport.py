@@ -35,6 +35,15 @@ class _NoAuthentication(AuthBase):
         return request
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects alone: requests would read their whole bodies and parse where they
+    lead.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - the base class's signature
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hop:
     """One request of a chain of redirects: where it went and whether it carried the token."""
@@ -117,7 +126,7 @@ class Transport:
         self._token = token
         self._token_origin = None if token_url is None else origin_of(token_url)
         self._clock = clock
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.auth = _NoAuthentication()
         self._session.headers.clear()
 
