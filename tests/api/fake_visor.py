@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,7 @@ class FakeVisor:
         self.events: list[Event] = []
         self.refusal: ControlRefused | None = None
         self.bug: Exception | None = None
+        self.on_command: Callable[[], None] = lambda: None
         self.gate = threading.Event()
         self.gate.set()
 
@@ -197,6 +199,7 @@ class FakeVisor:
         if self.refusal is not None:
             raise self.refusal
         self.commands.append(words)
+        self.on_command()
         return Accepted(message=f"{words[0]} accepted")
 
 
@@ -248,11 +251,8 @@ def serve(layout: HomeLayout, visor: FakeVisor) -> Iterator[ActorSystem]:
         assert not thread.is_alive()
 
 
-def wait_until(condition: object, seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait for ``condition()`` to be true; fail after ``seconds``."""
-    import time
-
-    assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
