@@ -38,6 +38,7 @@ from visor_actors.node.shim_process import find_shim, launch_shim, reap_shims
 
 LINGER_SECONDS = 30.0
 _SEND_SECONDS = 2.0
+_LAUNCHES = 5
 
 
 class ShimConnection:
@@ -67,10 +68,11 @@ class ShimConnection:
         """
         deadline = time.monotonic() + timeout
         _prepare_slot(slot_dir)
-        problem = "no attempt was made"
+        launches = 0
         while True:
             sock = _connect(slot_dir)
             if sock is None:
+                launches += 1
                 try:
                     sock = launch_shim(slot_dir, linger=linger)
                 except OSError as error:
@@ -80,21 +82,21 @@ class ShimConnection:
             try:
                 connection._greet(epoch, deadline)
                 return connection
-            except ShimGone as gone:
-                problem = gone.problem
+            except ShimGone:
                 connection.close()
             except BaseException:
                 connection.close()
                 raise
-            if time.monotonic() >= deadline:
-                break
-            # It ended before it answered: another shim holds the slot and will listen in a moment, or it is
-            # leaving.
-            time.sleep(0.005)
-        pid = find_shim(slot_dir)
-        if pid is None:
-            raise ShimNotStarted(f"the shim ended at once: {problem}", f"read {slot_dir / 'shim.err'}")
-        raise _unresponsive(pid)
+            # It ended before it answered. Either another shim holds the slot and will listen in a moment,
+            # or one is just leaving, or they cannot live here.
+            pid = find_shim(slot_dir)
+            if time.monotonic() >= deadline and pid is not None:
+                raise _unresponsive(pid)
+            if time.monotonic() >= deadline or (launches >= _LAUNCHES and pid is None):
+                raise ShimNotStarted(
+                    f"shims end at once: {_last_words(slot_dir)}", "see shim.err in that folder"
+                )
+            time.sleep(0.005 * launches)
 
     def fileno(self) -> int:
         """The descriptor to watch for readability."""
@@ -276,6 +278,14 @@ class ShimConnection:
         if fields["is"] == "replaced":
             raise ShimReplaced
         return fields
+
+
+def _last_words(slot_dir: Path) -> str:
+    try:
+        lines = (slot_dir / "shim.err").read_text(errors="replace").split("\n")
+    except OSError as error:
+        return str(error)
+    return next((line for line in reversed(lines) if line.strip()), "nothing in shim.err")[:500]
 
 
 def _prepare_slot(slot_dir: Path) -> None:

@@ -16,12 +16,13 @@ import time
 from visor_actors.shim.capture import Capture
 from visor_actors.shim.explain import Refusal
 from visor_actors.shim.lean import pair, read_text, signal, socket
-from visor_actors.shim.order import Order
+from visor_actors.shim.order import MARKER, Order
 from visor_actors.shim.processes import (
     ProcessStat,
     all_pids,
     executable_of,
     find_lock_holder,
+    has_in_environment,
     image_of,
     lock_holder_kind,
 )
@@ -52,8 +53,8 @@ class Binary:
         self.report: socket.socket | None = None  # open until exec has succeeded or failed
         self.order: Order | None = None
         self.stop_request: int | None = None
+        self.stop_signal = 0  # to be sent as soon as the child has become the binary
         self.sweeps = 0
-        self.ended_ticks = 0
 
     def signal(self, number: int) -> None:
         if self.pidfd >= 0:
@@ -73,6 +74,11 @@ class Binary:
                 os.killpg(self.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 pass
+
+    def marks(self, pid: int) -> bool:
+        """Does ``pid`` descend from this incarnation, by its environment?"""
+        marker = self.record.get("marker")
+        return bool(marker) and has_in_environment(pid, f"{MARKER}={marker}")
 
     def exit_record(self) -> "Record":
         """An exit of which nothing is known yet."""
@@ -118,6 +124,7 @@ class Custody:
         self._vacated = vacated
         self._capture: Capture | None = None
         self._last_move = 0.0
+        os.close(os.open("lock", os.O_RDWR | os.O_CREAT, 0o600))  # from here on it exists
         self._boot_id = read_text("/proc/sys/kernel/random/boot_id").strip()
 
     # what others may ask
@@ -160,6 +167,8 @@ class Custody:
         if self.binary is not None:
             raise Refusal("running", f"pid {self.binary.pid} already runs in this slot", "stop it first")
         order = Order(wanted)
+        if self._state.running is not None:
+            self.examine_slot()  # somebody unidentified was there; it may have ended meanwhile
         lock = self._take_lock() if self._state.running is None else -1
         opened = [lock]
         try:
@@ -204,9 +213,10 @@ class Custody:
     def _fork(self, request: int, order: Order, lock: int, null: int, out: int, err: int) -> None:
         # Rule: on record before it runs. The child waits for one byte, sent when state.json names it.
         ours, theirs = pair()
+        marker = os.urandom(8).hex()
         pid = os.fork()
         if pid == 0:
-            order.become(null, out, err, lock, theirs.fileno())
+            order.become(marker, null, out, err, lock, theirs.fileno())
         theirs.close()
         pidfd = -1
         try:
@@ -221,6 +231,7 @@ class Custody:
                 "started_at": time.time(),
                 "stopping": False,
                 "image": None,
+                "marker": marker,
                 "output": order.output,
             }
             self._state.incarnation += 1
@@ -253,6 +264,8 @@ class Custody:
             self._tell({"is": "started", "request": binary.start_request, "binary": self.describe()})
             binary.record["image"] = image_of(binary.pid)
             self.save_soon()
+            if binary.stop_signal:
+                self._signal_stop(binary, binary.stop_signal)
             return
         stage, number, *detail = said.decode("utf-8", "replace").split(" ", 2)
         self._loop.unwatch(binary.pidfd)
@@ -283,16 +296,22 @@ class Custody:
         if binary.pidfd < 0:
             self._progress(binary, "leftovers", "it has ended; what it left behind is being ended")
             return
+        binary.record["stopping"] = True
+        self._loop.after(timeout, "stop", lambda: self._kill(binary))
+        if binary.report is not None:
+            binary.stop_signal = number  # the child is still ours; the binary it becomes in a moment gets it
+        else:
+            self._signal_stop(binary, number)
+        self.save_soon()
+
+    def _signal_stop(self, binary: Binary, number: int) -> None:
         binary.signal(number)
         try:
             if ProcessStat(binary.pid).state in "tT":
                 binary.signal(signal.SIGCONT)  # a stopped process cannot act on the signal otherwise
         except (OSError, IndexError):
             pass
-        binary.record["stopping"] = True
-        self._loop.after(timeout, "stop", lambda: self._kill(binary))
         self._progress(binary, "signalled", f"signal {number} to pid {binary.pid}")
-        self.save_soon()
 
     def _kill(self, binary: Binary) -> None:
         if self.binary is binary and binary.pidfd >= 0:
@@ -335,8 +354,6 @@ class Custody:
             self._capture.drain()
             record["last_lines"] = self._capture.last_lines() or record["last_lines"]
             self._report_dropped()
-        ticks = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
-        binary.ended_ticks = int(ticks) + 1
         self._state.ended = record
         if self._nothing_left(binary):
             self._settle(record)
@@ -395,21 +412,17 @@ class Custody:
         """Is ``pid`` a descendant of the ended ``binary``?
 
         As its parent and subreaper we have them all as children, sooner or later. Of an adopted binary they
-        are those in its session that are older than its end, and those that hold the lock without having
-        taken it.
+        are those that prove it, by its marker in their environment or by holding the lock without having
+        taken it. Its session or group prove nothing: these numbers may have been used again since it ended.
         """
         if pid == os.getpid():
             return False
         status = ProcessStat(pid)
         if status.state in "ZX":
             return False
-        if status.parent == os.getpid():
-            return True
-        if binary.own:
-            return False
-        if status.session == binary.pid and status.start_ticks <= binary.ended_ticks:
-            return True
-        return lock_holder_kind(pid, os.stat("lock")) == "inherited"
+        if binary.own or status.parent == os.getpid():
+            return status.parent == os.getpid()
+        return binary.marks(pid) or lock_holder_kind(pid, os.stat("lock")) == "inherited"
 
     def reap(self) -> bool:
         """Reap children other than the leader; return whether any child is still there."""
@@ -466,23 +479,22 @@ class Custody:
             return -1
         try:
             status = ProcessStat(pid)
-            if status.start_ticks != record["start_ticks"]:
-                os.close(pidfd)
-                return -1  # the pid was used again: ours has ended
-            image = image_of(pid)
-            # A wrapper script replaces itself by another executable, so the lock it inherited counts as well.
-            if (
-                status.state in "ZX"
-                or image is None
-                or image == record["image"]
-                or lock_holder_kind(pid, os.stat("lock")) == "inherited"
-            ):
-                return pidfd
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError:
             os.close(pidfd)
             return -1
-        except (OSError, IndexError, ValueError):
-            pass
+        if status.start_ticks != record["start_ticks"]:
+            os.close(pidfd)
+            return -1  # the pid was used again: ours has ended
+        image = image_of(pid)
+        # A wrapper script replaces itself by another executable, so what it inherited counts as well.
+        if (
+            status.state in "ZX"
+            or image is None
+            or image == record["image"]
+            or Binary(record, -1, own=False).marks(pid)
+            or lock_holder_kind(pid, os.stat("lock")) == "inherited"
+        ):
+            return pidfd
         os.close(pidfd)
         raise Unidentified(pid)
 

@@ -58,7 +58,11 @@ def decode(line: bytes) -> "Record":
     """Return the JSON object in ``line``; raise ValueError for anything else."""
     try:
         value = _loads(line.decode("utf-8"))
-    except (StopIteration, RecursionError) as error:
+    except (
+        StopIteration,
+        RecursionError,
+        SystemError,
+    ) as error:  # SystemError: what it raises needs all of json
         raise ValueError("not JSON") from error
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")

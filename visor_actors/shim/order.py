@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from visor_actors.shim.lean import Record
 
+MARKER = "VISOR_CUSTODY"  # in the environment of a binary and all its descendants
 LOCK_FD = 3  # where the binary finds its slot's lock
 IGNORED: "tuple[int, ...]" = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -34,10 +35,10 @@ class Order:
             raise Refusal(
                 "invalid", f"the launch order is malformed: {error!r}", "report this as a bug"
             ) from None
-        if not self.argv or any("\0" in word for word in (self.executable, self.directory, *self.argv)):
-            raise Refusal(
-                "invalid", "the launch order has no argv or a NUL in it", "check the run configuration"
-            )
+        words = (self.executable, self.directory, *self.argv, *self.env, *self.env.values())
+        if not self.argv or any("\0" in word for word in words) or any("=" in name for name in self.env):
+            problem = "the launch order has no argv, a NUL in it, or an = in the name of a variable"
+            raise Refusal("invalid", problem, "check the run configuration")
         self.limits: list[tuple[int, int]] = []
         for name, value in limits.items():
             number = getattr(resource, "RLIMIT_" + name.upper(), None)
@@ -72,7 +73,7 @@ class Order:
             )
         return entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
 
-    def become(self, null: int, out: int, err: int, lock: int, report: int) -> None:
+    def become(self, marker: str, null: int, out: int, err: int, lock: int, report: int) -> None:
         """In the forked child: turn into the binary. Returns never; says over ``report`` what failed."""
         stage = "setup"
         try:
@@ -100,7 +101,7 @@ class Order:
             for number in IGNORED:
                 signal.signal(number, signal.SIG_DFL)
             if os.read(report, 1) == b"g":  # only now are we on record
-                os.execve(self.executable, self.argv, self.env)
+                os.execve(self.executable, self.argv, {**self.env, MARKER: marker})
         except OSError as error:
             os.write(report, f"{stage} {error.errno or 0}".encode())
         except BaseException as error:

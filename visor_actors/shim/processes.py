@@ -44,6 +44,14 @@ def all_pids() -> "list[int]":
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def has_in_environment(pid: int, variable: str) -> bool:
+    """Was ``pid`` started with ``variable`` (``NAME=value``) in its environment?"""
+    try:
+        return f"\0{variable}\0" in "\0" + read_text(f"/proc/{pid}/environ")
+    except OSError:
+        return False
+
+
 def lock_holder_kind(pid: int, lock: os.stat_result) -> str:
     """How ``pid`` holds the lock file: ``"inherited"``, ``"own"`` (it took the lock itself) or ``""`` (not
     at all).
