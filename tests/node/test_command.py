@@ -82,9 +82,20 @@ def test_the_input_is_empty(tmp_path: Path) -> None:
     assert run([str(script(tmp_path, "cat; echo end"))], timeout=20).stdout == b"end\n"
 
 
-@pytest.mark.parametrize("kind", ["absent", "folder", "not executable", "no program", "no interpreter"])
-def test_what_cannot_be_started_is_said(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("absent", "No such file"),
+        ("folder", "Permission denied"),
+        ("not executable", "Permission denied"),
+        ("no program", "no program of this machine"),
+        ("no interpreter", "the interpreter or loader that it names does not exist"),
+        ("no working directory", "work does not exist"),
+    ],
+)
+def test_what_cannot_be_started_is_said(tmp_path: Path, kind: str, problem: str) -> None:
     path = tmp_path / "node"
+    around = Surroundings()
     match kind:
         case "folder":
             path.mkdir()
@@ -96,10 +107,13 @@ def test_what_cannot_be_started_is_said(tmp_path: Path, kind: str) -> None:
         case "no interpreter":
             path.write_text("#!/nowhere/sh\n")
             path.chmod(0o755)
+        case "no working directory":
+            script(tmp_path, "true")
+            around = Surroundings(working_directory=tmp_path / "work")
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(NotStarted) as caught:
-        run([str(path)], timeout=20)
-    assert "cannot be started" in caught.value.problem
+        run([str(path)], timeout=20, surroundings=around)
+    assert problem in caught.value.problem
     assert set(os.listdir("/proc/self/fd")) == before
 
 

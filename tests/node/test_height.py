@@ -213,6 +213,7 @@ def test_the_stale_flag_of_a_published_patch_is_replaced_by_the_upgrade_height()
     )
     assert made.warning is not None
     assert "41090047" in made.warning
+    assert made.next_step == f"remove {SNAPSHOT_HEIGHT} from the run configuration"
 
 
 def test_the_same_words_behind_the_end_of_flags_are_no_flag() -> None:
@@ -271,3 +272,11 @@ def test_a_height_the_core_did_not_find_is_read_from_its_last_lines(
     lines: tuple[str, ...], expected: int | None
 ) -> None:
     assert refused_height(lines) == expected
+
+
+def test_two_warnings_are_both_said_and_the_operators_own_is_the_first_to_act_upon() -> None:
+    made = plan(CRASH, BROKEN, own=spelled_joined(70), upgrade=100)
+    assert made.warning is not None
+    assert "70" in made.warning
+    assert "the index is locked" in made.warning
+    assert made.next_step == f"remove {SNAPSHOT_HEIGHT} from the run configuration"

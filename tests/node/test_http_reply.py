@@ -146,3 +146,22 @@ def test_endless_chunk_sizes_and_trailers_are_refused() -> None:
         read([head + b"0" * 10_000])
     with pytest.raises(ReplyTooLarge):
         read([head + b"0\r\n" + b"A: b\r\n" * 10_000])
+
+
+def test_the_same_length_said_twice_is_one_length() -> None:
+    twice = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5\r\nX: a\r\nX: b\r\n\r\nhello"
+    reply = read([twice])
+    assert reply.body == b"hello"
+    assert reply.headers["x"] == "a, b"
+
+
+def test_a_head_of_exactly_the_limit_passes_and_one_byte_more_does_not() -> None:
+    for length, fits in ((64, True), (65, False)):
+        line = b"HTTP/1.1 204 No Content\r\nX: "
+        reader = ReplyReader(max_body=10, max_head=64)
+        data = line + b"x" * (length - len(line)) + b"\r\n\r\n"
+        if fits:
+            assert reader.feed(data) is not None
+        else:
+            with pytest.raises(ReplyTooLarge):
+                reader.feed(data)

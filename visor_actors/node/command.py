@@ -6,6 +6,7 @@ can be cancelled, and whatever of its process group is left at the end is killed
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -150,9 +151,26 @@ def _start(argv: Sequence[str], surroundings: Surroundings) -> subprocess.Popen[
             group=group,
             extra_groups=groups,
         )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise NotStarted(argv, f"it cannot be started: {reason}") from None
+    except OSError as error:
+        raise _not_started(argv, surroundings, error) from None
+    except (ValueError, subprocess.SubprocessError) as error:
+        raise NotStarted(argv, f"it cannot be started: {error}") from None
+
+
+def _not_started(argv: Sequence[str], surroundings: Surroundings, error: OSError) -> NotStarted:
+    """Say what the system's word alone does not: "no such file" may mean four different files."""
+    folder = surroundings.working_directory
+    if folder is not None and not folder.is_dir():
+        return NotStarted(argv, f"its working directory {folder} does not exist", f"create {folder}")
+    if isinstance(error, FileNotFoundError) and Path(argv[0]).exists():
+        problem = "it cannot be started: the interpreter or loader that it names does not exist"
+        return NotStarted(argv, problem, "install what it needs, or use the binary for this system")
+    if error.errno == errno.ENOEXEC:
+        return NotStarted(argv, "it cannot be started: it is no program of this machine")
+    if error.errno == errno.EPERM and surroundings.user is not None:
+        problem = f"it cannot be started as user {surroundings.user}: visor may not become that user"
+        return NotStarted(argv, problem, "run visor as root, or remove user from the run configuration")
+    return NotStarted(argv, f"it cannot be started: {error.strerror or error}")
 
 
 def _identity(argv: Sequence[str], user: str | None) -> tuple[int | None, int | None, list[int] | None]:
