@@ -1,6 +1,8 @@
-"""The actor runtime against plain Pykka, in the same run: throughput, crash to serving again, memory per actor.
+"""The actor runtime against plain Pykka, in the same run: throughput, crash to serving again, memory per
+actor.
 
-Prints medians of several rounds as a Markdown table. Rounds of both sides alternate, so that a busy machine hits both.
+Prints medians of several rounds as a Markdown table. Rounds of both sides alternate, so that a busy machine
+hits both.
 """
 
 from __future__ import annotations
@@ -154,7 +156,8 @@ class Crasher(Actor):
 
 
 def recovery() -> str:
-    """Measure from the raise in a handler to the first message that the next incarnation handles, without delay."""
+    """Measure from the raise in a handler to the first message that the next incarnation handles, without
+    delay."""
     Crasher.delays = []
     spec = ChildSpec(id="crasher", factory=Crasher, backoff=Backoff(base=0.0, maximum=0.0))
     with serving(spec) as system:

@@ -57,6 +57,9 @@ class ActorCell(Cell):
 
     def on_start(self) -> None:
         """Build the actor and initialise it; the supervisor hears of it either way."""
+        if self.stop_ordered:
+            self.finish(ExitReason.REQUESTED)
+            return
         try:
             self._actor = self._factory(self.context)
             self._handle = self._actor.handle

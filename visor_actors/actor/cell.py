@@ -63,6 +63,7 @@ class Cell(pykka.ThreadingActor):
         self.slot = slot
         self.generation = generation
         self.fenced = False
+        self.stop_ordered = False
         self.busy: tuple[float, object] | None = None
         self.thread: threading.Thread | None = None
         self._report = report
@@ -94,7 +95,8 @@ class Cell(pykka.ThreadingActor):
         self.thread.start()
 
     def order_stop(self) -> None:
-        """Ask this incarnation to end; the order overtakes all messages."""
+        """Ask this incarnation to end; the order overtakes all messages, and a start that has not begun."""
+        self.stop_ordered = True
         self.actor_inbox.control(StopOrder())
 
     # --- the thread

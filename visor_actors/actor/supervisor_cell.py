@@ -106,7 +106,7 @@ class SupervisorCell(Cell):
             self._tick = min(_LONGEST_TICK, max(_SHORTEST_TICK, tick))
             self.actor_inbox.arm(self._tick, _Tick(), key=_Tick)
         try:
-            self._feed(Begin())
+            self._feed(Stop() if self.stop_ordered else Begin())
         except BaseException as error:
             self._survive(error)
 

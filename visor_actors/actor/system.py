@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from visor_actors.actor.cell import Cell, Injection, StopOrder, on_an_actors_thread
+from visor_actors.actor.cell import Cell, Injection, on_an_actors_thread
 from visor_actors.actor.clock import Clock, MonotonicClock
 from visor_actors.actor.errors import AskTimedOut, BlockingAskInActor, ReceiverDied, SystemAlreadyRan
 from visor_actors.actor.events import ActorEvent, ExitReason
@@ -116,7 +116,7 @@ class ActorSystem:
     def stop(self) -> None:
         """Have the children stopped in reverse order, each within its deadline. Returns at once; any
         thread, any time."""
-        self._root.actor_inbox.control(StopOrder())
+        self._root.order_stop()
 
     def tell(self, to: Address, message: object) -> None:
         """Send ``message``. Any thread; never raises or blocks; what cannot be delivered is a dead letter."""

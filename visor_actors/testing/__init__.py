@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from visor_actors.testing.clock import FakeClock
     from visor_actors.testing.context import RecordingContext
     from visor_actors.testing.faulty import FaultyActor, Script, StartedTwice
+    from visor_actors.testing.harness import running
     from visor_actors.testing.leaks import Leaks, find_leaks, take_inventory
     from visor_actors.testing.probe import Probe, ProbeTimedOut
-    from visor_actors.testing.running import running
 
 _HOMES = {
     "FakeClock": "clock",
@@ -28,7 +28,7 @@ _HOMES = {
     "Script": "faulty",
     "StartedTwice": "faulty",
     "find_leaks": "leaks",
-    "running": "running",
+    "running": "harness",
     "take_inventory": "leaks",
 }
 
