@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from visor_actors.actor import NodeSnapshot
+from visor_actors.actors.control import ControlRefused, Fault
 from visor_actors.actors.reports import BinaryReport, StatusReport
 from visor_actors.api.client import ClientError, ControlClient
+from visor_actors.home.errors import JournalUnavailable
 from visor_actors.home.journal import HistoryEntry, Journal
 from visor_actors.simulator import (
     ChainReport,
@@ -26,6 +29,7 @@ from visor_actors.simulator import (
     read_records,
 )
 
+T = TypeVar("T")
 DEADLINE = 60.0
 """Seconds that anything may take on a busy machine before a test gives up."""
 
@@ -113,18 +117,18 @@ class Home:
         return check_chain(self.node_home)
 
     def history(self, name: str | None = None) -> tuple[HistoryEntry, ...]:
-        path = self.root / ".visor" / "journal.db"
-        if not path.exists():
-            return ()
-        with Journal.open_reader(path) as journal:
-            return journal.events(name=name)
+        return self._journal(lambda journal: journal.events(name=name)) or ()
 
     def upgrade_states(self) -> dict[str, str]:
-        path = self.root / ".visor" / "journal.db"
-        if not path.exists():
-            return {}
-        with Journal.open_reader(path) as journal:
-            return {row.tag: row.state for row in journal.upgrades()}
+        return self._journal(lambda journal: {row.tag: row.state for row in journal.upgrades()}) or {}
+
+    def _journal(self, read: Callable[[Journal], T]) -> T | None:
+        """Read the journal; None while visor has not made it yet."""
+        try:
+            with Journal.open_reader(self.root / ".visor" / "journal.db") as journal:
+                return read(journal)
+        except JournalUnavailable:
+            return None
 
 
 def make_home(
@@ -136,7 +140,7 @@ def make_home(
     provide: bool = True,
     **chain: Any,
 ) -> Home:
-    """Make a home in ``root`` whose genesis is v1.0.0, with a folder for each of ``upgrades`` if ``provide``."""
+    """Make a home whose genesis is v1.0.0, with a folder for each of ``upgrades`` if ``provide``."""
     root.mkdir(parents=True, exist_ok=True)
     node_home = root.parent / f"{root.name}-node"
     simulated = init_chain(node_home, upgrades=upgrades, data_node=data_node, brand=brand, **chain)
@@ -167,6 +171,12 @@ def _table(values: Mapping[str, object], path: tuple[str, ...], lines: list[str]
             lines.append(f"{json.dumps(key)} = {json.dumps(value)}")
     for key, value in tables:
         _table(value, (*path, key), lines)
+
+
+def _states(node: NodeSnapshot) -> Iterator[tuple[str, tuple[str, int]]]:
+    yield node.id, (node.state, node.generation)
+    for child in node.children:
+        yield from _states(child)
 
 
 @dataclass(kw_only=True)
@@ -254,6 +264,29 @@ class Visor:
         binary = self.binary(slot)
         return binary.pid if binary is not None and binary.phase == "running" else None
 
+    def inject(self, actor: str, fault: str) -> None:
+        """Make an actor fail on its own thread: ``crash``, ``exit`` or ``hang``."""
+        self.client.inject(actor, Fault(fault))
+
+    def generations(self) -> dict[str, tuple[str, int]]:
+        """State and generation of every actor and supervisor; empty while visor does not answer."""
+        try:
+            return dict(_states(self.client.tree()))
+        except (ClientError, ControlRefused):
+            return {}
+
+    def serves_beyond(self, actor: str, before: Mapping[str, tuple[str, int]]) -> bool:
+        """Whether ``actor`` and all others run, ``actor`` in a later generation than ``before``."""
+        now = self.generations()
+        running = bool(now) and all(state == "running" for state, _ in now.values())
+        return running and now[actor][1] > before[actor][1]
+
+    def kill_actor(self, actor: str, fault: str) -> None:
+        """Make an actor fail and wait until it, and all others, serve again."""
+        before = wait_for(self.generations, "visor to answer")
+        self.inject(actor, fault)
+        wait_for(lambda: self.serves_beyond(actor, before), f"{actor} to serve again\n{self.tail()}")
+
     def wait_running(self, *slots: str) -> list[int]:
         """Wait until the binaries run; return their pids."""
         return [
@@ -270,4 +303,6 @@ class Visor:
 
     def tail(self, lines: int = 60) -> str:
         """The end of visor's output, for messages."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        written = self.log.read_text(errors="replace").splitlines()
+        own = [line for line in written if not line.startswith("20")]  # the node's lines begin with the year
+        return "\n".join([*own[-lines:], *written[-5:]])

@@ -24,8 +24,8 @@ from visor_actors.actors.control_port import RunningVisor
 from visor_actors.actors.housekeeping import Housekeeping
 from visor_actors.actors.messages import StopNode
 from visor_actors.actors.recorder import AlarmBook, AlertHook, HistoryWriter
-from visor_actors.actors.sentry_link import SentryLink
 from visor_actors.actors.reports import Board
+from visor_actors.actors.sentry_link import SentryLink
 from visor_actors.actors.supervision_events import SupervisionEvents
 from visor_actors.actors.tree import declare, supervision_settings
 from visor_actors.actors.world import Departure, Intent, Settings, World

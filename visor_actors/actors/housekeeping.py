@@ -1,4 +1,5 @@
-"""What the main process owes to whoever started it: word to the service manager, and, as pid 1, the reaping of orphans.
+"""What the main process owes to whoever started it: word to the service manager and,
+as pid 1, the reaping of orphans.
 
 Both are off, and cost nothing, unless the environment calls for them.
 """
@@ -60,7 +61,7 @@ class Ticker:
 
 
 class Housekeeping:
-    """Subscribe :meth:`record` to the bus, then :meth:`start` before the system runs and :meth:`finish` after it."""
+    """Subscribe :meth:`record` to the bus; :meth:`start` before the system runs, :meth:`finish` after it."""
 
     def __init__(self, world: World, *, last_actor: str) -> None:
         self._world = world
@@ -82,10 +83,11 @@ class Housekeeping:
         """Take one event: readiness, and what the service manager shows as status."""
         if not self._notifier.enabled:
             return
-        if not self._ready and event.name == "actor.started" and event.fields.get("actor") == self._last_actor:
+        name = event.name
+        if not self._ready and name == "actor.started" and event.fields.get("actor") == self._last_actor:
             self._ready = True
             self._notifier.ready("visor runs")
-        elif event.severity >= Severity.INFO and event.name.partition(".")[0] in ("node", "upgrade", "core"):
+        elif event.severity >= Severity.INFO and name.partition(".")[0] in ("node", "upgrade", "core"):
             self._notifier.status(event.message)
 
     def stopping(self) -> None:

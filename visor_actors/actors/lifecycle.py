@@ -23,6 +23,7 @@ from visor_actors.actors.messages import (
     Budget,
     CoreAnswered,
     CoreSilent,
+    DescribeNode,
     DescribeSlot,
     ForgetRestarts,
     HoldOrder,
@@ -115,7 +116,11 @@ class LifecycleActor(Actor):
     def __init__(self, context: Context, *, world: World) -> None:
         super().__init__(context)
         self._world = world
-        self._machine = NodeMachine(restarts_max=world.settings.current.max_number_of_restarts)
+        # Questions and orders are numbered beyond those of every earlier incarnation: none is taken for
+        # another.
+        self._machine = NodeMachine(
+            restarts_max=world.settings.current.max_number_of_restarts, ask=context.generation * 1_000_000
+        )
         self._launcher = Launcher(world)
         self._journal: Journal | None = None
         self._consumed: set[tuple[Slot, int]] = set()
@@ -189,13 +194,15 @@ class LifecycleActor(Actor):
                     self._emit("core.answered", "the core is up and answers")
             case CoreSilent(core=core, problem=problem):
                 self._wedged(core, problem)
+            case DescribeNode():
+                self._told = None
+                self._publish()
             case WhoRuns():
                 self._listening_to = None
                 self._listen()
             case ForgetRestarts() | _Stable():
                 self._advance(StableLongEnough())
             case ConfigChanged(config=config):
-                self._world.settings.replace(config)
                 self._advance(BudgetChanged(restarts_max=config.max_number_of_restarts))
             case _Delay():
                 self._advance(DelayPassed())
@@ -401,7 +408,7 @@ class LifecycleActor(Actor):
     def _start(self, slot: Slot) -> None:
         assert self._launch is not None
         launch = self._launch
-        self.context.tell(slot.address, StartBinary(order=launch.orders[slot]))
+        self.context.tell(slot.address, StartBinary(order=launch.orders[slot], number=self._machine.ask))
         # Until the node's end is asked for, a start that finds it down comes after a crash or a power cut.
         self._remember_clean(clean=False)
         why = f" ({launch.plan.reason})" if slot is Slot.CORE else ""

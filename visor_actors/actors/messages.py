@@ -10,7 +10,7 @@ Who sends what::
     process:* -> lifecycle            SlotSeen, SlotUnreachable, BinaryStarted, BinaryRefused, BinaryExited
     lifecycle -> rpc-listener         Listen, StopListening
     lifecycle -> upgrade-coordinator  NodeState
-    upgrade-coordinator -> lifecycle  RunOrder, HoldOrder, RecycleNode, ForgetRestarts
+    upgrade-coordinator -> lifecycle  DescribeNode, RunOrder, HoldOrder, RecycleNode, ForgetRestarts
     rpc-listener -> lifecycle         WhoRuns, CoreAnswered, CoreSilent
     rpc-listener -> coordinator       StatusSeen, HeightSeen
     upgrade-coordinator -> listener   SetPace
@@ -44,9 +44,13 @@ class WarmUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartBinary:
-    """Start this in the slot. Answered by BinaryStarted or BinaryRefused."""
+    """Start this in the slot. Answered by BinaryStarted or BinaryRefused.
+
+    ``number`` grows with every launch; an order whose number has been carried out already is ignored.
+    """
 
     order: LaunchOrder
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +254,11 @@ class SetPace(Replayable):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhoRuns(Replayable):
     """The listener has just started: Listen or StopListening is to follow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeNode(Replayable):
+    """The coordinator has just started: a NodeState is to follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -285,6 +285,7 @@ class NodeMachine:
     slots: dict[Slot, SlotStatus] = field(default_factory=lambda: dict.fromkeys(Slot, SlotStatus.UNKNOWN))
     _purpose: StopPurpose = StopPurpose.SHUTDOWN
     _launched: bool = False
+    _repeated: set[Slot] = field(default_factory=set)
     _was_up: bool = False
 
     def handle(self, event: NodeEvent) -> list[NodeEffect]:
@@ -342,15 +343,23 @@ class NodeMachine:
         return SlotStatus.UNKNOWN not in self.slots.values()
 
     def _report(self, slot: Slot, running: bool, effects: list[NodeEffect]) -> None:
-        before = self.slots[slot]
         self.slots[slot] = SlotStatus.RUNNING if running else SlotStatus.VACANT
-        if not running and before in (SlotStatus.RUNNING, SlotStatus.STARTING) and self.goal is Goal.UP:
+        if running or self.goal is not Goal.UP or slot not in self.wanted:
+            return
+        if self.phase is NodePhase.STARTING and slot not in self._repeated:
+            # The report may have been written before the order was read, or the order was lost with whoever
+            # was to carry it out. It bears a number, so saying it once more is safe.
+            self._repeated.add(slot)
+            self.slots[slot] = SlotStatus.STARTING
+            effects.append(StartSlot(slot=slot))
+        elif self.phase in (NodePhase.STARTING, NodePhase.RUNNING):
             self._fail(f"the {slot.words} is gone and left no record of how it ended", effects)
 
     def _launch(self, ask: int, effects: list[NodeEffect]) -> None:
         if ask != self.ask or self.phase is not NodePhase.PLANNING or self.occupied:
             return
         self._launched = True
+        self._repeated.clear()
         self.phase = NodePhase.STARTING
         for slot in Slot:
             if slot in self.wanted:

@@ -113,7 +113,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, int, int, int]]:
 
 
 def examine(folder: Path, tag: str) -> FolderReport:
-    """Check the folder and, if it is complete, have its files read, so that the switch finds them in memory."""
+    """Check the folder and, if it is complete, have its files read: a switch then finds them in memory."""
     report = check_folder(folder, tag=tag)
     if report.ready:
         _warm(folder)

@@ -27,6 +27,7 @@ from visor_actors.actors.messages import (
 )
 from visor_actors.actors.reports import BinaryReport, ExitReport
 from visor_actors.actors.world import World
+from visor_actors.node.custody_errors import ShimGone, ShimUnavailable
 from visor_actors.node.custody_types import (
     Exited,
     ExitRecord,
@@ -38,7 +39,6 @@ from visor_actors.node.custody_types import (
     StopProgress,
     StopStep,
 )
-from visor_actors.node.custody_errors import ShimGone, ShimUnavailable
 from visor_actors.node.shim_client import ShimConnection
 from visor_actors.telemetry.events import Event, Severity
 
@@ -75,6 +75,7 @@ class ProcessActor(Actor):
         self._phase = "stopped"
         self._last_exit: ExitReport | None = None
         self._problem: str | None = None
+        self._carried_out: int | None = None
 
     def init(self) -> None:
         """Attach, unless nothing ever ran here: then there is no shim to look for."""
@@ -266,9 +267,10 @@ class ProcessActor(Actor):
     # what the lifecycle wants
 
     def _start(self, message: StartBinary) -> None:
-        if not self._connect_if_needed():
+        if message.number == self._carried_out or not self._connect_if_needed():
             return
         assert self._shim is not None
+        self._carried_out = message.number
         try:
             self._shim.start(message.order)
         except ShimGone as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from visor_actors.actor import Actor, CancelToken, Context, JobDone, JobFailed
 from visor_actors.actors.addresses import LIFECYCLE, UPGRADE_COORDINATOR
+from visor_actors.actors.config_watcher import ConfigChanged
 from visor_actors.actors.messages import (
     Budget,
     CoreAnswered,
@@ -85,6 +86,8 @@ class RpcListenerActor(Actor):
                 if pace is not self._pace:
                     self._pace = pace
                     self._schedule(0.0)
+            case ConfigChanged():
+                self._schedule(self._interval())
             case _Poll(core=core):
                 if self._target is not None and self._target.core == core:
                     self._poll(self._target)

@@ -1,4 +1,4 @@
-"""Reporting to Sentry as the configuration says at the moment: on, off, or to another project after a reload."""
+"""Reporting to Sentry as the configuration says at the moment: on, off, or elsewhere after a reload."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from visor_actors.actors.hooks import HookResult, run_hook
 from visor_actors.actors.installer import CancelInstall, InstallFailed, InstallRelease, ReleaseInstalled
 from visor_actors.actors.ledger import Entry, Ledger
 from visor_actors.actors.messages import (
+    DescribeNode,
     ForgetRestarts,
     HeightSeen,
     HoldOrder,
@@ -153,6 +154,7 @@ class UpgradeCoordinatorActor(Actor):
     def init(self) -> None:
         """Read the journal. Where it cannot be read, nothing is started until it can."""
         self._open_journal()
+        self.context.tell(LIFECYCLE, DescribeNode())
 
     def terminate(self) -> None:
         """Let go of the journal."""
@@ -210,8 +212,7 @@ class UpgradeCoordinatorActor(Actor):
                 self._still_unconfirmed(key)
             case _AtHeight(key=key):
                 self._still_at_height(key)
-            case ConfigChanged(config=config):
-                self._world.settings.replace(config)
+            case ConfigChanged():
                 for preparation in self._preparations.values():
                     preparation.forget()
             case _:
@@ -348,7 +349,7 @@ class UpgradeCoordinatorActor(Actor):
         if height > due:
             self._tell_once(
                 f"passed:{tag}@{due}",
-                f"height {due} of the upgrade to {tag} has passed ({height} now), and the node was never ready",
+                f"height {due} of the upgrade to {tag} has passed ({height} now), the node was never ready",
                 severity=Severity.ALARM,
                 next="look at the core's log; the network may have gone on without the upgrade",
             )
@@ -363,7 +364,7 @@ class UpgradeCoordinatorActor(Actor):
                 f"stuck:{tag}@{height}",
                 f"the node stands at height {height} of the upgrade to {tag} and is still not ready",
                 severity=Severity.ALARM,
-                next="with a data node, see its log: the core waits for it for ever. Do not stop the core now",
+                next="with a data node, see its log: the core waits for it for ever; do not stop the core",
             )
 
     # preparing
