@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.harness import DEADLINE, Nodes, end, reach, seen, wait_for
+from tests.simulator.harness import DEADLINE, Nodes, end, height_of, reach, seen, wait_for
 from visor_actors.simulator import (
+    CoreFaults,
     DataNodeFaults,
     HistoryFaults,
     ProblemKind,
@@ -30,11 +31,19 @@ def ask(binary: Path, chain: SimulatedChain, *, standalone: bool = False) -> sub
     return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
 
 
+def caught_up(chain: SimulatedChain, height: int) -> None:
+    """Wait until the data node has stored ``height``."""
+    committed = (chain.data_node_home or chain.home) / "state" / "data-node" / "committed"
+    wait_for(lambda: committed.exists() and int(committed.read_text()) >= height)
+
+
 def run_to(chain: SimulatedChain, binary: Path, nodes: Nodes, height: int) -> None:
-    """Run both to ``height`` and stop both gracefully, the core first."""
+    """Run both to ``height`` and stop both gracefully; the data node has processed all that the core did."""
     data_node, core = nodes.start_data_node(binary, chain), nodes.start_core(binary, chain)
-    reach(chain, height)
+    seen(chain.home, "loaded", pid=core.pid)
+    caught_up(chain, height)
     assert end(core) == 0
+    caught_up(chain, height_of(chain))
     assert end(data_node) == 0
 
 
@@ -84,7 +93,7 @@ def test_a_live_data_node_is_asked_through_its_api(home: Path, old: Path, nodes:
     chain = make(home)
     nodes.start_data_node(old, chain)
     nodes.start_core(old, chain)
-    wait_for(lambda: ask(old, chain).returncode == 0)
+    caught_up(chain, 5)  # a query before the data node has its index would lock it out
     answer = ask(old, chain)
     assert json.loads(answer.stdout)["LatestSegment"]["chain_id"] == "simulated"
 
@@ -183,6 +192,7 @@ def test_both_come_back_after_a_graceful_stop(home: Path, old: Path, nodes: Node
 
 def test_a_core_ahead_of_its_data_node_kills_the_data_node(home: Path, old: Path, nodes: Nodes) -> None:
     chain = make(home, commit_every=1000, history_interval=50)
+    write_faults(home, core=CoreFaults(stall_at_height=21))
     data_node, core = nodes.start_data_node(old, chain), nodes.start_core(old, chain)
     reach(chain, 21)
     data_node.kill()
@@ -201,7 +211,9 @@ def test_starting_the_core_where_the_history_ends_keeps_both_together(
     home: Path, old: Path, nodes: Nodes
 ) -> None:
     chain = make(home, commit_every=1000, history_interval=20)
+    write_faults(home, core=CoreFaults(stall_at_height=36))
     data_node, core = nodes.start_data_node(old, chain), nodes.start_core(old, chain)
+    caught_up(chain, 20)
     reach(chain, 36)
     data_node.kill()
     core.kill()
@@ -209,9 +221,10 @@ def test_starting_the_core_where_the_history_ends_keeps_both_together(
     core.wait(DEADLINE)
     height = json.loads(ask(old, chain).stdout)["LatestSegment"]["to_height"]
     assert height == 20
+    write_faults(home)
     nodes.start_data_node(old, chain)
     again = nodes.start_core(old, chain, "--snapshot.load-from-block-height", str(height))
-    reach(chain, 60)
+    caught_up(chain, 40)
     assert seen(home, "loaded", pid=again.pid).details["deleted"] != []
     assert check_chain(home).problems == ()
 
@@ -263,5 +276,5 @@ def test_long_homes_work_for_the_sockets_between_core_and_data_node(
     )
     nodes.start_data_node(old, chain)
     nodes.start_core(old, chain)
-    reach(chain, 3)
-    wait_for(lambda: ask(old, chain).returncode == 0)
+    caught_up(chain, 10)
+    assert ask(old, chain).returncode == 0

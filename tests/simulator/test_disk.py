@@ -129,6 +129,7 @@ def test_loading_an_older_snapshot_deletes_the_later_ones_and_is_reported(
     home: Path, old: Path, new: Path, nodes: Nodes
 ) -> None:
     chain = upgrade_to_height(home, old, nodes)
+    write_faults(home, core=CoreFaults(stall_at_height=26))
     core = nodes.start_core(new, chain)
     reach(chain, 26)
     end(core)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.harness import Nodes, end, reach
+from tests.simulator.harness import Nodes, end, reach, seen
 from visor_actors.simulator import check_chain, grow_chain, init_chain, install_sample, sample_folders
 from visor_actors.simulator.samples import SNAPSHOT_HEIGHT
 
@@ -42,6 +42,7 @@ def test_a_grown_chain_is_what_the_node_would_have_made(tmp_path: Path, old: Pat
     grow_chain(chain, version="v1", to_height=SNAPSHOT_HEIGHT + 4)
     data_node = nodes.start_data_node(old, chain)
     core = nodes.start_core(old, chain)
+    seen(chain.home, "loaded", pid=core.pid)
     reach(chain, SNAPSHOT_HEIGHT + 12)
     assert [end(core), end(data_node)] == [0, 0]
     report = check_chain(chain.home)

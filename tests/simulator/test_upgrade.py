@@ -21,6 +21,7 @@ from tests.simulator.harness import (
     wait_for,
 )
 from visor_actors.simulator import (
+    CoreFaults,
     DataNodeFaults,
     SimulatedChain,
     Upgrade,
@@ -46,12 +47,16 @@ def wait_for_status(chain: SimulatedChain, body: str) -> None:
 def test_a_release_is_shown_as_accepted_before_its_height_and_as_ready_at_it(
     home: Path, old: Path, nodes: Nodes
 ) -> None:
-    chain = init_chain(home, block_ms=10, upgrades=[("v2", 30)], accept_before=20)
+    chain = init_chain(home, block_ms=5, upgrades=[("v2", 30)], accept_before=20)
+    write_faults(home, core=CoreFaults(stall_at_height=9))
     nodes.start_core(old, chain)
-    seen(home, "first_block")
-    assert status_body(chain.socket_path) == shown("", 0, ready=False)
+    reach(chain, 9)
+    wait_for_status(chain, shown("", 0, ready=False))
+    write_faults(home, core=CoreFaults(stall_at_height=29))
     wait_for_status(chain, shown("v2", 30, ready=False))
-    assert height_of(chain) < 30
+    reach(chain, 29)
+    assert status_body(chain.socket_path) == shown("v2", 30, ready=False)
+    write_faults(home)
     wait_for_status(chain, shown("v2", 30, ready=True))
     assert height_of(chain) == 30
 
@@ -89,15 +94,20 @@ def test_the_new_version_shows_the_old_release_info_once_more_until_its_first_bl
     core = nodes.start_core(old, chain)
     seen(home, "ready")
     end(core)
-    slow = init_chain(home, block_ms=500, upgrades=[("v2", 3)], load_ms=200)
-    again = nodes.start_core(new, slow)
-    seen(home, "serving", pid=again.pid)
-    assert '"AcceptedReleaseInfo":null' in status_body(slow.socket_path)
+    init_chain(home, block_ms=5, upgrades=[("v2", 3)], load_ms=600_000)
+    loading = nodes.start_core(new, chain)
+    seen(home, "serving", pid=loading.pid)
+    assert '"AcceptedReleaseInfo":null' in status_body(chain.socket_path)
+    end(loading)
+    init_chain(home, block_ms=5, upgrades=[("v2", 3)])
+    write_faults(home, core=CoreFaults(stall_at_height=3))
+    again = nodes.start_core(new, chain)
     seen(home, "loaded", pid=again.pid)
-    assert status_body(slow.socket_path) == shown("v2", 3, ready=False)
-    wait_for_status(slow, shown("", 0, ready=False))
-    loading = 'loading state from snapshot\t{"block-height":3,"version-taken":"v1","protocol-upgrade":true}'
-    assert loading in nodes.out(again)
+    assert status_body(chain.socket_path) == shown("v2", 3, ready=False)
+    write_faults(home)
+    wait_for_status(chain, shown("", 0, ready=False))
+    line = 'loading state from snapshot\t{"block-height":3,"version-taken":"v1","protocol-upgrade":true}'
+    assert line in nodes.out(again)
 
 
 @pytest.mark.parametrize("data_node", [False, True])
@@ -129,12 +139,12 @@ def test_two_upgrades_in_a_row_leave_a_sound_chain(
 def test_with_a_data_node_the_core_is_ready_only_when_the_data_node_is(
     home: Path, old: Path, nodes: Nodes
 ) -> None:
-    chain = init_chain(
-        home, block_ms=5, upgrades=[("v2", 5)], data_node=True, data_node_ready_ms=150, dial_retry_ms=10
-    )
+    chain = init_chain(home, block_ms=5, upgrades=[("v2", 5)], data_node=True, dial_retry_ms=10)
+    write_faults(home, data_node=DataNodeFaults(at_upgrade="never_ready"))
     data_node, core = nodes.start_data_node(old, chain), nodes.start_core(old, chain)
     seen(home, "waiting")
     assert status_body(chain.socket_path) == shown("v2", 5, ready=False)
+    write_faults(home)
     ready = seen(home, "ready")
     assert seen(home, "ready", role="data_node").mono_ns <= ready.mono_ns
     assert "waiting for data node to get ready for upgrade" in nodes.out(core)
@@ -147,15 +157,15 @@ def test_with_a_data_node_the_core_is_ready_only_when_the_data_node_is(
 def test_sigterm_while_waiting_for_the_data_node_hangs_the_core_for_ever(
     home: Path, old: Path, nodes: Nodes
 ) -> None:
-    chain = init_chain(
-        home, block_ms=5, upgrades=[("v2", 5)], data_node=True, data_node_ready_ms=300, dial_retry_ms=10
-    )
+    chain = init_chain(home, block_ms=5, upgrades=[("v2", 5)], data_node=True, dial_retry_ms=10)
+    write_faults(home, data_node=DataNodeFaults(at_upgrade="never_ready"))
     nodes.start_data_node(old, chain)
     core = nodes.start_core(old, chain)
     seen(home, "waiting")
     core.terminate()
-    seen(home, "ready", role="data_node")
     assert seen(home, "sigterm").details["state"] == "waiting for the data node"
+    write_faults(home)
+    seen(home, "ready", role="data_node")
     for _ in range(5):
         assert status_body(chain.socket_path) == shown("v2", 5, ready=False)
     assert core.poll() is None

@@ -1571,14 +1571,16 @@ class DataNode(Program):
         self.at_upgrade = True
         self.journal.write("upgrade_started", height=height)
         self.console.info("protocol upgrade started", f'{{"last-block-height":{height}}}')
-        fault = self.faults.text("at_upgrade")
-        if fault == "die":
+        if self.faults.text("at_upgrade") == "die":
             self.end_on_purpose("killed at the upgrade height", 0, signal.SIGKILL)
-        if fault != "never_ready":
-            self.loop.after(self.network.seconds("ready_ms", 0), lambda: self._say_ready(height))
+        self.loop.after(self.network.seconds("ready_ms", 0), lambda: self._say_ready(height))
 
     def _say_ready(self, height: int) -> None:
         if self.stopping:
+            return
+        self.faults.refresh()
+        if self.faults.text("at_upgrade") == "never_ready":
+            self.loop.after(0.02, lambda: self._say_ready(height))
             return
         self._commit()
         self._create_segment(height)

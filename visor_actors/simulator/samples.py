@@ -47,8 +47,8 @@ def install_sample(
 ) -> SampleHome:
     """Write the sample's homes and binaries (``version``) below ``into``, its placeholders replaced.
 
-    Keep ``into`` short: unix socket addresses end at 107 bytes. A sample that starts at a snapshot gets a chain
-    of ``SNAPSHOT_HEIGHT`` blocks and a few more.
+    Keep ``into`` short: unix socket addresses end at 107 bytes. A sample that starts at a snapshot gets a
+    chain of ``SNAPSHOT_HEIGHT`` blocks and a few more.
     """
     visor_home, home = into / "visor", into / "node"
     for folder in (into / "run", into / "bin", visor_home):
