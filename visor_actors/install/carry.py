@@ -9,7 +9,8 @@ value, for the same reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -61,6 +62,7 @@ class _Changes:
     brand: str
     binary: str
     core_args: tuple[str, ...] | None
+    dropped: bool
     data_node: bool
     data_node_args: tuple[str, ...] | None
 
@@ -81,40 +83,42 @@ def carry_over(source: Path | None, *, binary: str, provenance: Provenance, bran
     except (ConfigurationInvalid, OSError, UnicodeDecodeError) as error:
         raise _unfit(f"the run configuration of {source.name} cannot be read: {error}") from error
     changes = plan_changes(config, tag=provenance.tag, binary=binary)
-    edit: Callable[[str, _Changes], str] = _edit_toml if config.path.suffix == ".toml" else _edit_yaml
+    toml = config.path.suffix == ".toml"
     try:
-        edited = edit(_without_note(text), changes)
-    except (ValueError, KeyError, TypeError) as error:
+        edited = (_edit_toml if toml else _edit_yaml)(_without_note(text), changes)
+        _make_sure(edited, toml, changes)
+    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise _unfit(f"{config.path} cannot be edited: {error}") from error
     note = _note(provenance, f"{source.name}/{config.path.name}")
-    dropped = changes.core_args is not None
-    return Carried(file_name=config.path.name, mode=mode, text=note + edited, dropped=dropped)
+    return Carried(file_name=config.path.name, mode=mode, text=note + edited, dropped=changes.dropped)
 
 
 def plan_changes(config: RunConfig, *, tag: str, binary: str) -> _Changes:
     """Decide what has to be different in the new file."""
-    core_args = without_flag(config.core.args, SNAPSHOT_HEIGHT)
+    # Words that stood in a path, as in "vega data-node", move into the arguments.
+    given = command_line(config, Role.CORE).arguments
+    core_args = without_flag(given, SNAPSHOT_HEIGHT)
     data_node_args: tuple[str, ...] | None = None
     if config.data_node is not None:
-        # Words that stood in the path, as in "vega data-node", move into the arguments.
-        given = command_line(config, Role.DATA_NODE).arguments
-        wanted = given if given[:1] == (DATANODE,) else (DATANODE, *given)
-        data_node_args = wanted if wanted != tuple(_written_args(config)) else None
+        data_node_args = command_line(config, Role.DATA_NODE).arguments
+        if data_node_args[:1] != (DATANODE,):
+            data_node_args = (DATANODE, *data_node_args)
     return _Changes(
         tag=tag,
         brand=config.brand,
         binary=binary,
-        core_args=core_args if core_args != config.core.args else None,
+        core_args=_unless_written(config, config.brand, core_args),
+        dropped=core_args != given,
         data_node=config.data_node is not None,
-        data_node_args=data_node_args,
+        data_node_args=None if data_node_args is None else _unless_written(config, DATA_NODE, data_node_args),
     )
 
 
-def _written_args(config: RunConfig) -> Sequence[str]:
-    """Return the data node's arguments as they stand in the file, without words that come from its path."""
-    document = config.path.read_text(encoding="utf-8")
-    parsed = tomlkit.parse(document).unwrap() if config.path.suffix == ".toml" else yaml.safe_load(document)
-    return cast(Sequence[str], parsed[DATA_NODE]["binary"].get("args") or ())
+def _unless_written(config: RunConfig, table: str, wanted: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return ``wanted``, or None if the file says exactly that already."""
+    text = config.path.read_text(encoding="utf-8")
+    parsed = tomllib.loads(text) if config.path.suffix == ".toml" else yaml.safe_load(text)
+    return None if tuple(parsed[table]["binary"].get("args") or ()) == wanted else wanted
 
 
 def _edit_toml(text: str, changes: _Changes) -> str:
@@ -128,7 +132,7 @@ def _edit_toml(text: str, changes: _Changes) -> str:
         core = _toml_binary(document[changes.brand])
     core["path"] = changes.binary
     if changes.core_args is not None:
-        _reduce(cast(Array, core["args"]), changes.core_args)
+        _reduce(core, changes.core_args)
     if changes.data_node:
         data_node = _toml_binary(document[DATA_NODE])
         data_node["path"] = changes.binary
@@ -143,14 +147,21 @@ def _toml_binary(table: object) -> TomlTable:
     return cast(TomlTable, table["binary"])
 
 
-def _reduce(array: Array, wanted: Sequence[str]) -> None:
-    """Remove from ``array`` what is not in ``wanted``, which is the same list with some items left out."""
-    for index in reversed(_surplus(list(array.unwrap()), wanted)):
-        del array[index]
+def _reduce(binary: TomlTable, wanted: Sequence[str]) -> None:
+    """Make the arguments ``wanted``, with the comments between them if it is only a matter of leaving some
+    out.
+    """
+    present = cast(Array, binary["args"]) if "args" in binary else None
+    surplus = None if present is None else _surplus(list(present.unwrap()), wanted)
+    if present is None or surplus is None:
+        binary["args"] = list(wanted)
+        return
+    for index in reversed(surplus):
+        del present[index]
 
 
-def _surplus(items: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Return the indices to leave out of ``items`` to get ``wanted``."""
+def _surplus(items: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """Return the indices to leave out of ``items`` to get ``wanted``; None when that is not enough."""
     surplus: list[int] = []
     found = 0
     for index, item in enumerate(items):
@@ -158,9 +169,7 @@ def _surplus(items: Sequence[str], wanted: Sequence[str]) -> list[int]:
             found += 1
         else:
             surplus.append(index)
-    if found != len(wanted):
-        raise ValueError("the arguments are not what was read before")
-    return surplus
+    return surplus if found == len(wanted) else None
 
 
 def _prepend(binary: TomlTable, wanted: Sequence[str]) -> None:
@@ -180,60 +189,94 @@ def _prepend(binary: TomlTable, wanted: Sequence[str]) -> None:
 
 def _edit_yaml(text: str, changes: _Changes) -> str:
     root = yaml.compose(text, Loader=yaml.SafeLoader)
-    if root is None:
-        raise ValueError("it is empty")
-    replacements: list[tuple[int, int, str]] = []
-    name = _yaml_value(root, "name")
+    if not isinstance(root, yaml.MappingNode):
+        raise ValueError("it is no table")
+    edits: list[_Edit] = []
+    name = _yaml_entry(root, "name")
     if name is None:
-        replacements.append(
-            (root.start_mark.index, root.start_mark.index, f"name: {json.dumps(changes.tag)}\n")
+        start = root.start_mark.index
+        written = f"name: {_yaml_scalar(changes.tag)}"
+        edits.append(
+            (start + 1, start + 1, f"{written}, ") if root.flow_style else (start, start, f"{written}\n")
         )
     else:
-        replacements.append(_replace(name, json.dumps(changes.tag)))
-    core = _yaml_value(_yaml_value(root, changes.brand), "binary")
-    replacements += _yaml_binary(core, changes.binary, changes.core_args)
+        edits.append(_replaced(name.value, _yaml_scalar(changes.tag)))
+    edits += _yaml_binary(root, changes.brand, changes.binary, changes.core_args)
     if changes.data_node:
-        data_node = _yaml_value(_yaml_value(root, DATA_NODE), "binary")
-        replacements += _yaml_binary(data_node, changes.binary, changes.data_node_args)
-    for start, end, new in sorted(replacements, reverse=True):
+        edits += _yaml_binary(root, DATA_NODE, changes.binary, changes.data_node_args)
+    for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]
     return text
 
 
-def _yaml_binary(
-    node: yaml.Node | None, binary: str, args: tuple[str, ...] | None
-) -> list[tuple[int, int, str]]:
-    path = _yaml_value(node, "path")
+_Edit = tuple[int, int, str]  # from, to (characters of the old text), what is written there instead
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    key: yaml.Node
+    value: yaml.Node
+
+
+def _yaml_binary(root: yaml.Node, table: str, binary: str, args: tuple[str, ...] | None) -> list[_Edit]:
+    brand = _yaml_entry(root, table)
+    node = None if brand is None else _yaml_entry(brand.value, "binary")
+    path = None if node is None else _yaml_entry(node.value, "path")
     if node is None or path is None:
-        raise ValueError("a binary has no path")
-    replacements = [_replace(path, json.dumps(binary))]
-    if args is not None:
-        present = _yaml_value(node, "args")
-        flow = json.dumps(list(args), ensure_ascii=False)
-        if present is None:
-            replacements[0] = _replace(
-                path, f"{json.dumps(binary)}\n{' ' * node.start_mark.column}args: {flow}"
-            )
-        else:
-            replacements.append(_replace(present, flow))
-    return replacements
+        raise ValueError(f"{table}.binary has no path")
+    if args is None:
+        return [_replaced(path.value, _yaml_scalar(binary))]
+    present = _yaml_entry(node.value, "args")
+    if present is not None:
+        # From the key on: a block sequence may stand where a flow one may not.
+        start, end = present.key.end_mark.index, present.value.end_mark.index
+        if (
+            isinstance(present.value, yaml.SequenceNode)
+            and not present.value.flow_style
+            and present.value.value
+        ):
+            end = present.value.value[-1].end_mark.index  # a block ends at the next key only
+        return [_replaced(path.value, _yaml_scalar(binary)), (start, end, f": {_yaml_flow(args)}")]
+    separator = (
+        ", " if cast(yaml.MappingNode, node.value).flow_style else f"\n{' ' * path.key.start_mark.column}"
+    )
+    return [_replaced(path.value, f"{_yaml_scalar(binary)}{separator}args: {_yaml_flow(args)}")]
 
 
-def _yaml_value(node: yaml.Node | None, key: str) -> yaml.Node | None:
+def _yaml_entry(node: yaml.Node, key: str) -> _Entry | None:
     if not isinstance(node, yaml.MappingNode):
         return None
-    return next((value for name, value in node.value if name.value == key), None)
+    return next((_Entry(name, value) for name, value in node.value if name.value == key), None)
 
 
-def _replace(node: yaml.Node, new: str) -> tuple[int, int, str]:
-    """Return what to put where ``node`` stands. The end of a block sequence lies at the next key: leave line
-    ends.
+def _replaced(node: yaml.Node, new: str) -> _Edit:
+    return node.start_mark.index, node.end_mark.index, new
+
+
+def _yaml_flow(items: Sequence[str]) -> str:
+    return yaml.safe_dump(list(items), default_flow_style=True, width=1 << 30).strip()
+
+
+def _yaml_scalar(text: str) -> str:
+    return _yaml_flow([text])[1:-1]
+
+
+def _make_sure(text: str, toml: bool, changes: _Changes) -> None:
+    """Raise ValueError unless the edited text says what was planned: an anchor used twice, say, cannot be
+    edited.
     """
-    start, end = node.start_mark.index, node.end_mark.index
-    if isinstance(node, yaml.SequenceNode) and not node.flow_style:
-        last = node.value[-1].end_mark.index if node.value else start
-        end = min(end, last)
-    return start, end, new
+    found = tomllib.loads(text) if toml else yaml.safe_load(text)
+    core = found[changes.brand]["binary"]
+    data_node = found.get(DATA_NODE, {}).get("binary", {})
+    as_planned = (
+        found["name"] == changes.tag
+        and core["path"] == changes.binary
+        and changes.core_args in (None, tuple(core.get("args") or ()))
+        and changes.data_node_args in (None, tuple(data_node.get("args") or ()))
+        and (not changes.data_node or data_node["path"] == changes.binary)
+    )
+    if not as_planned:
+        raise ValueError("its structure is too intricate")
 
 
 def _note(provenance: Provenance, carried_from: str) -> str:
