@@ -207,7 +207,7 @@ def main() -> None:
         binary = compile_node(Path(name))
         for title, data_node in (("core alone", False), ("core and data node", True)):
             rounds = measure(binary, options.rounds, data_node=data_node)
-            print(f"upgrade, {title}: median of {len(rounds)}")
+            print(f"upgrade, {title}: median of {len(rounds)}, load {os.getloadavg()[0]:.1f}")
             show("ready visible -> SIGTERM", [each.ready_to_term for each in rounds], 100)
             show("old core's exit -> new core's exec", [each.exit_to_exec for each in rounds], 10)
             show("last old exit -> new core's exec", [each.down for each in rounds], None)
