@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -252,8 +253,12 @@ def test_a_restarted_api_serves_the_same_socket(layout: HomeLayout, visor: FakeV
         for _ in range(3):
             generation = system.tree().children[0].generation
             system.inject(Address("api"), _crash)
-            wait_until(lambda before=generation: system.tree().children[0].generation > before)
+            wait_until(partial(_newer_than, system, generation))
             settles(lambda: ControlClient(layout.socket).status() == visor.report)
+
+
+def _newer_than(system: ActorSystem, generation: int) -> bool:
+    return system.tree().children[0].generation > generation
 
 
 def _crash() -> None:

@@ -66,6 +66,7 @@ def command(
     """Show starts, exits with their last lines, restarts, upgrade steps and alarms, oldest first.
 
     Reads the journal of the home: it needs no running visor and survives restarts of it."""
+    from visor_actors.api.wire import dump
     from visor_actors.cli.journal import journal_events
     from visor_actors.cli.terminal import print_json
 
@@ -82,15 +83,19 @@ def command(
         )
 
     entries = read(None, count)
-    if invocation.output is Output.JSON:
+    if invocation.output is Output.JSON and not follow:
         print_json(HistoryDocument(events=entries))
         return
-    click.echo("\n".join(render(entry) for entry in entries) if entries else "Nothing in the history fits.")
-    last = entries[-1].id if entries else None
+    show = dump if invocation.output is Output.JSON else render
+    for entry in entries:
+        click.echo(show(entry))
+    if not entries and not follow:
+        click.echo("Nothing in the history fits.")
+    last = entries[-1].id if entries else 0
     while follow:
         time.sleep(0.5)
-        for entry in read(last or 0, None):
-            click.echo(render(entry))
+        for entry in read(last, None):
+            click.echo(show(entry))
             last = entry.id
 
 

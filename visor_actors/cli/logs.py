@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line of output. Bytes that are no UTF-8 are replaced."""
+
+    binary: str
+    line: str
 
 
 @click.command(
@@ -77,11 +85,12 @@ def _logs(invocation: Invocation, binary: str | None) -> dict[str, Path]:
 
 
 def _print(invocation: Invocation, name: str, line: bytes, *, label: bool) -> None:
+    from visor_actors.api.wire import dump
     from visor_actors.cli.terminal import quiet
 
     text = line.decode("utf-8", "replace")
     match invocation.output:
         case Output.JSON:
-            click.echo(json.dumps({"binary": name, "line": text}, ensure_ascii=False))
+            click.echo(dump(LogLine(binary=name, line=text)))
         case Output.HUMAN:
             click.echo(f"{quiet(f'{name} |')} {text}" if label else text)

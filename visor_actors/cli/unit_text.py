@@ -34,8 +34,7 @@ LimitNOFILE=1048576
 # Hardening. PrivateTmp stays off: the node's admin socket may be in /tmp, and a node that outlives a restart
 # of this unit would keep the old, private /tmp that the new visor cannot see.
 NoNewPrivileges=yes
-CapabilityBoundingSet=
-ProtectSystem=full
+{capabilities}ProtectSystem=full
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
@@ -65,6 +64,8 @@ def unit_text(*, home: Path, user: str, executable: Path, stop_seconds: float) -
         home=_quote(str(home)),
         home_description=str(home).replace("%", "%%"),
         user=user,
+        # As root it may have to start the binaries as another user (`user` in a run configuration).
+        capabilities="" if user in ("root", "0") else "CapabilityBoundingSet=\n",
         executable=_quote(str(executable)),
         stop_seconds=int(stop_seconds) + _SPARE_SECONDS,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass
 
 import click
 
@@ -10,16 +11,23 @@ from visor_actors import __version__
 from visor_actors.cli.framework import Command, Invocation, Output, with_invocation
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """What ``version --output json`` prints."""
+
+    version: str
+    python: str
+
+
 @click.command(cls=Command, examples=("visor-actors version", "visor-actors version --output json"))
 @with_invocation
 def command(invocation: Invocation) -> None:
     """Show the version of visor-actors and of the Python that runs it."""
-    python = ".".join(str(part) for part in sys.version_info[:3])
+    found = Version(version=__version__, python=".".join(str(part) for part in sys.version_info[:3]))
     match invocation.output:
         case Output.JSON:
             import json
 
-            document = {"version": __version__, "python": python}
-            click.echo(json.dumps(document, indent=2))
+            click.echo(json.dumps(asdict(found), indent=2))
         case Output.HUMAN:
-            click.echo(f"visor-actors {__version__} (Python {python})")
+            click.echo(f"visor-actors {found.version} (Python {found.python})")
