@@ -21,6 +21,7 @@ at worst, so they follow from the timeouts of what each actor waits for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from visor_actors.actor import (
     EVERYWHERE,
@@ -28,6 +29,7 @@ from visor_actors.actor import (
     Address,
     ChildSpec,
     Context,
+    Intensity,
     OnExhausted,
     SupervisionSettings,
     SupervisorSpec,
@@ -52,7 +54,17 @@ from visor_actors.actors.world import World
 from visor_actors.home.config import LoadedConfig
 from visor_actors.home.settings import SupervisionConfig
 
+N = TypeVar("N", int, float)
 ROOT = "root"
+ACTORS = (
+    CONFIG_WATCHER,
+    *(slot.address for slot in Slot),
+    LIFECYCLE,
+    INSTALLER,
+    RPC_LISTENER,
+    UPGRADE_COORDINATOR,
+    API,
+)
 CONFIG_SUBSCRIBERS = (LIFECYCLE, INSTALLER, RPC_LISTENER, UPGRADE_COORDINATOR, API)
 
 
@@ -106,24 +118,32 @@ def declare(
 
 
 def _child(address: Address, factory: Callable[[Context], Actor]) -> ChildSpec:
-    return ChildSpec(id=address.name, factory=factory, start_timeout=15.0, heartbeat=20.0)
+    return ChildSpec(
+        id=address.name, factory=factory, start_timeout=15.0, heartbeat=20.0, intensity=Intensity()
+    )
 
 
 def supervision_settings(config: SupervisionConfig) -> Mapping[str, SupervisionSettings]:
-    """Turn ``[supervision]`` of the configuration into what the actor system takes."""
+    """Turn ``[supervision]`` of the configuration into what the actor system takes.
+
+    Every actor has the configured budget for itself: one that fails often does not use up what another needs.
+    """
     general = SupervisionSettings(
         max_restarts=config.max_restarts,
         window_seconds=config.window_seconds,
         delay_seconds=config.delay_seconds,
         max_delay_seconds=config.max_delay_seconds,
     )
-    own = {
-        name: SupervisionSettings(
-            max_restarts=override.max_restarts,
-            window_seconds=override.window_seconds,
-            delay_seconds=override.delay_seconds,
-            max_delay_seconds=override.max_delay_seconds,
+    own = {address.name: general for address in ACTORS}
+    for name, override in config.actors.items():
+        own[name] = SupervisionSettings(
+            max_restarts=_either(override.max_restarts, config.max_restarts),
+            window_seconds=_either(override.window_seconds, config.window_seconds),
+            delay_seconds=_either(override.delay_seconds, config.delay_seconds),
+            max_delay_seconds=_either(override.max_delay_seconds, config.max_delay_seconds),
         )
-        for name, override in config.actors.items()
-    }
     return {EVERYWHERE: general, **own}
+
+
+def _either(own: N | None, general: N) -> N:
+    return general if own is None else own
