@@ -68,7 +68,7 @@ def conforms(kind: Any, value: Any, place: str) -> None:
         for name, item in value.items():
             conforms(types_of[name], item, f"{place}.{name}")
     else:
-        wanted = {Path: str, float: (int, float), types.NoneType: types.NoneType}.get(kind, kind)
+        wanted: Any = {Path: str, float: (int, float)}.get(kind, kind)
         assert isinstance(value, wanted), f"{place}: {value!r}"
         assert isinstance(value, bool) == (kind is bool), place
     return None

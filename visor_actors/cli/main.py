@@ -54,11 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _output_gone() -> int:
-    """Let nothing be flushed into the closed pipe on the way out; say it as a shell would (128 + SIGPIPE)."""
+    """Let nothing be flushed into the closed pipe on the way out. Exits with 1, as click does."""
     import os
 
     silent = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(silent, stream.fileno())
     os.close(silent)
-    return 141
+    return 1
