@@ -69,6 +69,10 @@ RULES = [
     (FIRST, ALONE, 100, None, PASS, 100, False),
     (FIRST, ALONE, 100, 99, PASS, 100, False),
     (FIRST, ALONE, 100, 100, REFUSE, None, False),
+    (CRASH, ALONE, 100, 100, REFUSE, None, False),
+    (ORDINARY, ALONE, 100, 100, REFUSE, None, False),
+    (CRASH, ALONE, 100, 99, NOTHING, None, False),
+    (CRASH, ALONE, None, 100, NOTHING, None, False),
     # beside a data node, after a crash
     (CRASH, ends(500), None, None, PASS, 500, False),
     (CRASH, ends(500), 100, None, PASS, 500, False),
@@ -76,6 +80,12 @@ RULES = [
     (CRASH, ends(99), 100, None, NOTHING, None, True),
     (CRASH, ends(500), None, 500, NOTHING, None, True),
     (CRASH, ends(500), None, 400, PASS, 500, False),
+    (CRASH, ends(500), 100, 100, PASS, 500, False),
+    (CRASH, ends(101), 100, 101, NOTHING, None, True),
+    (CRASH, ends(100), 100, 100, REFUSE, None, False),
+    (CRASH, ends(99), 100, 100, REFUSE, None, False),
+    (CRASH, BLANK, 100, 100, REFUSE, None, False),
+    (CRASH, BROKEN, 100, 100, REFUSE, None, False),
     (CRASH, BLANK, None, None, NOTHING, None, False),
     (CRASH, BLANK, 100, None, NOTHING, None, False),
     (CRASH, BROKEN, None, None, NOTHING, None, True),
@@ -93,6 +103,8 @@ RULES = [
     (FIRST, ends(500), 100, None, PASS, 500, False),
     (FIRST, ends(500), 100, 500, NOTHING, None, True),
     (FIRST, ends(500), 100, 100, PASS, 500, False),
+    (FIRST, ends(101), 100, None, PASS, 101, False),
+    (FIRST, ends(100), 100, 100, REFUSE, None, False),
     (FIRST, BLANK, 100, None, PASS, 100, False),
     (FIRST, BROKEN, 100, None, PASS, 100, False),
     (FIRST, UNASKED, 100, 100, REFUSE, None, False),
@@ -242,8 +254,14 @@ def test_no_start_of_an_upgraded_release_ever_names_a_height_below_its_upgrade(k
         assert value is None or int(value) >= 100
 
 
+def test_a_release_whose_core_lacks_the_snapshot_of_its_upgrade_never_starts_from_another_one() -> None:
+    for kind, history in itertools.product(StartKind, HISTORIES):
+        made = plan(kind, history, upgrade=100, refused=100)
+        assert made.action is REFUSE or (made.action is PASS and made.height == 150)
+
+
 def test_a_core_alone_is_never_sent_back_after_its_first_start() -> None:
-    for kind, upgrade, refused in itertools.product((ORDINARY, CRASH), (None, 100), (None, 100)):
+    for kind, upgrade, refused in itertools.product((ORDINARY, CRASH), (None, 100), (None, 99, 101)):
         assert plan(kind, ALONE, upgrade=upgrade, refused=refused).action is NOTHING
 
 

@@ -166,6 +166,19 @@ def _nothing(reason: str, *, warning: str | None = None, next_step: str | None =
 
 def _without_own(facts: HeightFacts) -> HeightPlan:
     """The plan when the operator's own flag says nothing."""
+    if (
+        facts.upgrade_height is not None
+        and facts.refused_height == facts.upgrade_height
+        and not _ran_on(facts)
+    ):
+        # On every kind of start: the one that was refused may have been the first, and a plain start after it
+        # would quietly begin below the upgrade.
+        return _refuse(
+            f"the core has no snapshot of its upgrade height {facts.upgrade_height}, and from an earlier one "
+            "the new release would execute blocks of the old one",
+            "let the old release reach the upgrade height again, or restore the node from a snapshot of the "
+            "network",
+        )
     match facts.kind:
         case StartKind.FIRST_AFTER_UPGRADE:
             assert facts.upgrade_height is not None
@@ -174,18 +187,17 @@ def _without_own(facts: HeightFacts) -> HeightPlan:
             return _restart(facts)
 
 
+def _ran_on(facts: HeightFacts) -> bool:
+    """Whether the data node's history lies beyond the upgrade: only the new release can have come so far."""
+    history, upgrade_height = facts.history, facts.upgrade_height
+    return isinstance(history, Segment) and upgrade_height is not None and history.to_height > upgrade_height
+
+
 def _first_after_upgrade(facts: HeightFacts, upgrade_height: int) -> HeightPlan:
     history = facts.history
-    if isinstance(history, Segment) and history.to_height > upgrade_height:
-        # Only the new release can have come so far: this is not its first start after all.
+    if _ran_on(facts):
+        # This is not the first start after all.
         return _restart(facts)
-    if facts.refused_height == upgrade_height:
-        return _refuse(
-            f"the core has no snapshot of its upgrade height {upgrade_height}, and from an earlier one the "
-            "new release would execute blocks of the old one",
-            "let the old release reach the upgrade height again, or restore the node from a snapshot of the "
-            "network",
-        )
     plan = HeightPlan(
         action=HeightAction.PASS,
         height=upgrade_height,
