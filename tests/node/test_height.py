@@ -156,6 +156,8 @@ OWN_RULES = [
     (FIRST, ALONE, 100, 0, None, KEEP, None, False),
     (CRASH, ends(500), 100, 0, None, KEEP, None, False),
     (ORDINARY, ALONE, 100, -1, None, KEEP, None, False),
+    (ORDINARY, ALONE, 100, -(2**63), None, KEEP, None, False),
+    (ORDINARY, ALONE, 100, 2**63 - 1, None, KEEP, None, False),
 ]
 
 
