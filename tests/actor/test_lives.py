@@ -128,6 +128,7 @@ def test_an_exception_in_an_ask_ends_the_actor_and_the_ask_fails_with_its_cause(
             raise LookupError("no such thing")
 
     with bench(faulty(a, factory=lambda context: Raising(context, a)), lives=lives) as it:
+        it.started("a", 1)
         with pytest.raises(ReceiverDied) as died:
             it.ask("a", "anything")
         assert [link.type_name for link in died.value.failure.chain()] == ["ReceiverDied", "LookupError"]

@@ -34,7 +34,7 @@ class JobExpired:
 
 
 class Jobs:
-    """The jobs of one incarnation. ``cancel_all`` may be called from any thread, the rest from the actor's."""
+    """The jobs of one incarnation. ``cancel_all`` is for any thread, the rest for the actor's."""
 
     def __init__(self, owner: str, inbox: Inbox) -> None:
         self._owner = owner

@@ -110,7 +110,7 @@ class JobCancelled(Exception):
 
 
 class CancelToken:
-    """Tells a job that it is no longer wanted. Threads cannot be killed, so a job must look, or wait, here."""
+    """Tells a job that it is no longer wanted. Threads cannot be killed: a job must look, or wait, here."""
 
     __slots__ = ("_event",)
 
@@ -123,7 +123,7 @@ class CancelToken:
         return self._event.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Block for ``seconds`` or until cancelled; return whether cancelled. Use it in place of ``sleep``."""
+        """Block for ``seconds`` or until cancelled; return whether cancelled. Use it for ``sleep``."""
         return self._event.wait(seconds)
 
     def check(self) -> None:

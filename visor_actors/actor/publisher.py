@@ -33,7 +33,7 @@ class _Account:
 class Throttle:
     """Which events pass. Pure: the time comes in."""
 
-    def __init__(self, burst: int = BURST, period: float = PERIOD) -> None:
+    def __init__(self, burst: int, period: float) -> None:
         self._burst = burst
         self._period = period
         self._accounts: dict[tuple[str, str], _Account] = {}
@@ -82,7 +82,7 @@ class Publisher:
     def __init__(self, handler: EventHandler, clock: Clock | None = None) -> None:
         self._handler = handler
         self._clock = clock or MonotonicClock()
-        self._throttle = Throttle()
+        self._throttle = Throttle(BURST, PERIOD)
         self._inbox = Inbox()
         self._inbox.configure(clock=self._clock, capacity=QUEUE_LIMIT, on_leftover=None)
         self._thread: threading.Thread | None = None

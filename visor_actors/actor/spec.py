@@ -19,6 +19,10 @@ EVERYWHERE = "*"
 """The key of settings that hold for every id that has none of its own."""
 
 
+SUPERVISOR_MARGIN = 5.0
+"""Seconds that a supervisor may take for its own start or stop, beyond what its children may."""
+
+
 class Restart(enum.Enum):
     """Whether a child that ended is started again."""
 
@@ -101,12 +105,12 @@ class SupervisorSpec:
     @property
     def start_timeout(self) -> float:
         """What its children may take together, and a margin."""
-        return sum(child.start_timeout for child in self.children) + 5.0
+        return sum(child.start_timeout for child in self.children) + SUPERVISOR_MARGIN
 
     @property
     def shutdown_timeout(self) -> float:
         """What its children may take together, and a margin."""
-        return sum(child.shutdown_timeout for child in self.children) + 5.0
+        return sum(child.shutdown_timeout for child in self.children) + SUPERVISOR_MARGIN
 
 
 AnySpec = ChildSpec | SupervisorSpec

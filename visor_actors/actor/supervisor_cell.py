@@ -35,7 +35,14 @@ from visor_actors.actor.decisions import (
     StopChild,
     TimerFired,
 )
-from visor_actors.actor.events import ActorHung, CallbackFailed, ExitReason
+from visor_actors.actor.events import (
+    ActorEvent,
+    ActorExited,
+    ActorHung,
+    ActorStarting,
+    CallbackFailed,
+    ExitReason,
+)
 from visor_actors.actor.failure import Failure
 from visor_actors.actor.inbox import Closed
 from visor_actors.actor.lifecycle import ChildState
@@ -85,6 +92,7 @@ class SupervisorCell(Cell):
         }
         self.core = SupervisorCore(spec=self.spec, rng=runtime.rng, generations=generations)
         self.cells: dict[str, Cell] = {}
+        self._open: dict[str, int] = {}  # generations whose start has been told and whose exit has not
         self._inputs: deque[Input] = deque()
         self._feeding = False
         self._begun = False
@@ -163,7 +171,7 @@ class SupervisorCell(Cell):
             return
         match effect:
             case Publish(event):
-                self.runtime.publish(event)
+                self._publish(event)
             case ArmTimer(key, delay):
                 self.actor_inbox.arm(delay, TimerFired(key), key)
             case CancelTimer(key):
@@ -183,6 +191,14 @@ class SupervisorCell(Cell):
                 self.finish(reason, failure)
             case _:
                 assert_never(effect)
+
+    def _publish(self, event: ActorEvent) -> None:
+        match event:
+            case ActorStarting():
+                self._open[event.child] = event.generation
+            case ActorExited() if self._open.pop(event.child, None) is None:
+                return  # told by whoever gave this supervisor up
+        self.runtime.publish(event)
 
     def _start_child(self, child: str, generation: int) -> None:
         try:
@@ -260,6 +276,15 @@ class SupervisorCell(Cell):
     def _give_up_children(self, reason: ExitReason) -> None:
         for cell in list(self.cells.values()):
             cell.fence(reason)
+        failure = Failure("SupervisorGivenUp", f"{self.slot.name}: {reason.value}")
+        while self._open:
+            try:
+                child, generation = self._open.popitem()
+            except KeyError:
+                return
+            self.runtime.publish(
+                ActorExited(child=child, generation=generation, reason=reason, failure=failure)
+            )
 
 
 def _kind_of(message: object) -> str:
