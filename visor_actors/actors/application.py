@@ -109,7 +109,7 @@ class _Reporting:
         self.alerts.finish(FINISH_SECONDS)
         self.history.finish(FINISH_SECONDS)
         self.sentry.close(FINISH_SECONDS)
-        self.log.close()
+        self.log.flush()
 
 
 class _Application:

@@ -130,6 +130,7 @@ class LifecycleActor(Actor):
         self._launch: Launch | None = None
         self._planning: PlanLaunch | None = None
         self._listening_to: str | None = None
+        self._starting: dict[Slot, int] = {}
         self._told: NodeState | None = None
         self._clean = True
         self._refused_height: int | None = None
@@ -409,6 +410,9 @@ class LifecycleActor(Actor):
         assert self._launch is not None
         launch = self._launch
         self.context.tell(slot.address, StartBinary(order=launch.orders[slot], number=self._machine.ask))
+        if self._starting.get(slot) == self._machine.ask:
+            return  # said once more, to a slot that may have missed it
+        self._starting[slot] = self._machine.ask
         # Until the node's end is asked for, a start that finds it down comes after a crash or a power cut.
         self._remember_clean(clean=False)
         why = f" ({launch.plan.reason})" if slot is Slot.CORE else ""
