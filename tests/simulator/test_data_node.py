@@ -251,6 +251,27 @@ def test_an_event_after_the_upgrade_kills_the_data_node(home: Path, old: Path, n
     assert ProblemKind.WRONG_VERSION in {problem.kind for problem in check_chain(home).problems}
 
 
+def test_a_data_node_left_behind_by_a_switch_is_reported(
+    home: Path, old: Path, new: Path, nodes: Nodes
+) -> None:
+    chain = init_chain(home, block_ms=3, data_node=True, dial_retry_ms=5, upgrades=[("v2", 5)])
+    data_node, core = nodes.start_data_node(old, chain), nodes.start_core(old, chain)
+    seen(home, "ready")
+    end(core)
+    nodes.start_core(new, chain)
+    assert data_node.wait(DEADLINE) == 255
+    assert {problem.kind for problem in check_chain(home).problems} == {ProblemKind.VERSIONS_MIXED}
+
+
+def test_a_chain_can_be_judged_while_it_runs(home: Path, old: Path, nodes: Nodes) -> None:
+    chain = make(home)
+    nodes.start_data_node(old, chain)
+    nodes.start_core(old, chain)
+    caught_up(chain, 1)
+    while check_chain(home).blocks < 60:
+        assert check_chain(home).problems == ()
+
+
 def test_a_data_node_can_crash_and_refuse_its_next_starts(home: Path, old: Path, nodes: Nodes) -> None:
     chain = make(home)
     write_faults(home, data_node=DataNodeFaults(crash_at_height=3, crash_exit_code=7))

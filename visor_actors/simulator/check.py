@@ -24,6 +24,7 @@ class ProblemKind(enum.Enum):
     SNAPSHOTS_LOST = "an older snapshot was loaded than needed, which deleted the later ones"
     SNAPSHOT_MISSING = "the core was started with a height that has no snapshot"
     DATA_NODE_BEHIND = "the core started ahead of the data node"
+    VERSIONS_MIXED = "core and data node of different versions met"
     DATA_NODE_FORKED = "the data node holds blocks that the chain does not have"
 
 
@@ -91,8 +92,14 @@ class _Execution:
 
 def check_chain(home: Path) -> ChainReport:
     """Judge what the nodes of ``home`` wrote, also while they run; a home without blocks is sound."""
+    history_home = _data_node_home(home)
+    processed = _processed(
+        history_home
+    )  # read first: on a live chain the data node is the one that is behind
     executions = tuple(_executions(home))
     records = read_records(home)
+    if history_home is not None and history_home.resolve() != home.resolve():
+        records += read_records(history_home, role="data_node")
     plan = planned_upgrades(home)
     first: dict[int, _Execution] = {}
     for execution in executions:
@@ -105,7 +112,7 @@ def check_chain(home: Path) -> ChainReport:
         *_one_at_a_time(records),
         *_reported_trouble(records),
         *_snapshots_kept(records),
-        *_data_node(home, first),
+        *_same_blocks(processed, first),
     ]
     return ChainReport(
         blocks=len(first),
@@ -182,6 +189,9 @@ def _reported_trouble(records: Sequence[ProcessRecord]) -> Iterator[Problem]:
         reason = str(record.details.get("reason", ""))
         if record.event == "panic":
             yield Problem(kind=ProblemKind.STATE_MISMATCH, detail=f"pid {record.pid}: {reason}")
+        elif record.event == "mixed":
+            detail = f"core {record.details['core']}, data node {record.version} (pid {record.pid})"
+            yield Problem(kind=ProblemKind.VERSIONS_MIXED, detail=detail)
         elif record.event == "error" and "is too high" in reason:
             yield Problem(kind=ProblemKind.DATA_NODE_BEHIND, detail=reason)
         elif record.event == "failed" and "no snapshot found" in reason:
@@ -208,25 +218,31 @@ def _snapshots_kept(records: Sequence[ProcessRecord]) -> Iterator[Problem]:
             )
 
 
-def _data_node(home: Path, first: dict[int, _Execution]) -> Iterator[Problem]:
+def _data_node_home(home: Path) -> Path | None:
     import tomllib
 
     plan = tomllib.loads((home / "config" / "node" / "network.toml").read_text(encoding="utf-8"))
-    folder = plan.get("data_node_home", "")
-    path = Path(folder) / "state" / "data-node" / "processed.log"
-    if not folder or not path.exists():
-        return
-    other = Path(folder)
-    if other != home:
-        records = read_records(other, role="data_node")
-        yield from _one_at_a_time(records)
-        yield from _reported_trouble(records)
-    for line in path.read_text(encoding="ascii").split("\n")[:-1]:
-        height, hash_, _pid = line.split(" ")
-        block = first.get(int(height))
-        if block is None or block.hash != hash_:
-            found = "which the core never executed" if block is None else "with another state than the core's"
-            yield Problem(kind=ProblemKind.DATA_NODE_FORKED, detail=f"block {height}, {found}")
+    folder = str(plan.get("data_node_home", ""))
+    return Path(folder) if folder else None
+
+
+def _processed(history_home: Path | None) -> dict[int, set[str]]:
+    """The states that the data node was told of, by height."""
+    found: dict[int, set[str]] = {}
+    path = history_home / "state" / "data-node" / "processed.log" if history_home else None
+    if path is not None and path.exists():
+        for line in path.read_text(encoding="ascii").split("\n")[:-1]:
+            height, hash_, _pid = line.split(" ")
+            found.setdefault(int(height), set()).add(hash_)
+    return found
+
+
+def _same_blocks(processed: dict[int, set[str]], first: dict[int, _Execution]) -> Iterator[Problem]:
+    for height, hashes in processed.items():
+        if height not in first:
+            yield Problem(kind=ProblemKind.DATA_NODE_FORKED, detail=f"the core never executed block {height}")
+        elif hashes != {first[height].hash}:
+            yield Problem(kind=ProblemKind.DATA_NODE_FORKED, detail=f"block {height} has another state")
 
 
 def _ranges(first: dict[int, _Execution]) -> Iterator[VersionRange]:

@@ -54,7 +54,7 @@ KNOWN_FAULTS = {
     "version": frozenset({"mode", "exit_code", "value"}),
 }
 
-type_of_value = str | int | float | bool
+Scalar = str | int | float | bool
 
 
 class NodeFailure(Exception):
@@ -68,9 +68,9 @@ class NodeFailure(Exception):
 # -- text formats --------------------------------------------------------------------------------------------
 
 
-def parse_flat_toml(text: str) -> dict[str, dict[str, type_of_value]]:
+def parse_flat_toml(text: str) -> dict[str, dict[str, Scalar]]:
     """The tables of ``text`` by their full name; only one-line scalars, which is all this package writes."""
-    tables: dict[str, dict[str, type_of_value]] = {"": {}}
+    tables: dict[str, dict[str, Scalar]] = {"": {}}
     table = tables[""]
     for raw in text.split("\n"):
         line = raw.strip()
@@ -82,7 +82,7 @@ def parse_flat_toml(text: str) -> dict[str, dict[str, type_of_value]]:
     return tables
 
 
-def _parse_scalar(text: str) -> type_of_value:
+def _parse_scalar(text: str) -> Scalar:
     if text.startswith('"'):
         return text[1 : text.rindex('"')].replace('\\"', '"').replace("\\\\", "\\")
     text = text.partition("#")[0].strip()
@@ -218,7 +218,7 @@ class Faults:
             self._stamp = stamp
             self._values = {**self._fixed, **self._table(read_text(self.path))}
 
-    def _table(self, text: str) -> dict[str, type_of_value]:
+    def _table(self, text: str) -> dict[str, Scalar]:
         if not text:
             return {}
         table = parse_flat_toml(text).get(self.role, {})
@@ -758,7 +758,7 @@ class Network:
     def __init__(self, path: str) -> None:
         self._path = path
         self._stamp: tuple[int, int] | None = None
-        self.settings: dict[str, type_of_value] = {}
+        self.settings: dict[str, Scalar] = {}
         self.upgrades: list[Upgrade] = []
         self.refresh()
 
@@ -977,7 +977,7 @@ class Lines(Stream):
                 self._on_line(line.decode())
 
 
-def broker_address(config: dict[str, dict[str, type_of_value]]) -> str | int | None:
+def broker_address(config: dict[str, dict[str, Scalar]]) -> str | int | None:
     """Where the broker socket is: a path, a port of the loopback interface, or nowhere."""
     table = config.get("Broker.Socket", {})
     if not table.get("Enabled", False):
@@ -989,15 +989,15 @@ def broker_address(config: dict[str, dict[str, type_of_value]]) -> str | int | N
 
 
 class CoreState:
-    DIALLING, LOADING, RUNNING, CORE_READY, WAITING, READY, HUNG = (
-        "dialling",
-        "loading",
-        "running",
-        "core-ready",
-        "waiting for the data node",
-        "ready",
-        "hung",
-    )
+    """What a core is at; the texts appear in the ``sigterm`` record."""
+
+    DIALLING = "dialling"
+    LOADING = "loading"
+    RUNNING = "running"
+    CORE_READY = "core-ready"
+    WAITING = "waiting for the data node"
+    READY = "ready"
+    HUNG = "hung"
 
 
 class CoreNode(Program):
@@ -1032,7 +1032,7 @@ class CoreNode(Program):
         self.console.info("Starting node", f'{{"version":"{VERSION}","version-hash":"{COMMIT}"}}')
         self.loop.after(self.network.seconds("startup_ms", 0), self._dial)
 
-    def _rewrite_config(self) -> dict[str, dict[str, type_of_value]]:
+    def _rewrite_config(self) -> dict[str, dict[str, Scalar]]:
         # Every start empties the file and writes it again, and does so before it takes the lock: that is why
         # a second copy hurts a running node even though the lock refuses it.
         try:
@@ -1066,6 +1066,7 @@ class CoreNode(Program):
             self.loop.after(retry, self._dial)
             return
         self.broker = Lines(self.loop, sock, self._data_node_said, self._data_node_gone)
+        self.broker.send(f"V {VERSION}\n".encode())
         self.journal.write("connected")
         if self.state == CoreState.DIALLING:
             self._serve()
@@ -1079,9 +1080,7 @@ class CoreNode(Program):
             listen_unix(self.loop, self.admin_path, self.admin_path, self._accept_admin)
             port = int(self.config.get("API.REST", {}).get("Port", 0))
             if port:
-                listen_tcp(
-                    self.loop, port, lambda sock: _keep(HttpConnection(self.loop, sock, self._answer_rest))
-                )
+                listen_tcp(self.loop, port, self._accept_rest)
         except OSError as error:
             self.console.write("FATAL", f"Failed to listen: {error.strerror or error}")
             self.journal.write("crash", reason=f"cannot listen: {error}", code=FATAL, signal=0, height=0)
@@ -1265,7 +1264,7 @@ class CoreNode(Program):
     def _data_node_gone(self) -> None:
         self.broker = None
         self.console.error("lost the connection to the data node")
-        if self.state == CoreState.RUNNING:
+        if self.state in (CoreState.LOADING, CoreState.RUNNING):
             self._dial()
 
     def _become_ready(self) -> None:
@@ -1324,6 +1323,9 @@ class CoreNode(Program):
 
     def _accept_admin(self, sock: _socket.socket) -> None:
         HttpConnection(self.loop, sock, self._answer_admin)
+
+    def _accept_rest(self, sock: _socket.socket) -> None:
+        HttpConnection(self.loop, sock, self._answer_rest)
 
     def _answer_rest(self, connection: HttpConnection, request: HttpRequest) -> None:
         bodies = {
@@ -1423,10 +1425,6 @@ class CoreNode(Program):
             self.loop.after(delay, lambda: self._drip(connection, data[1:]))
 
 
-def _keep(_connection: object) -> None:
-    """The loop holds a connection by its callback; nothing else has to."""
-
-
 # -- data node -----------------------------------------------------------------------------------------------
 
 
@@ -1524,9 +1522,13 @@ class DataNode(Program):
         self.faults.refresh()
         if self.stopping:
             return
+        kind, _, rest = line.partition(" ")
+        if kind == "V":
+            if rest != VERSION:
+                self.journal.write("mixed", core=rest)  # the real ones do not notice; the checker does
+            return
         if self.at_upgrade:
             self._fail("received an event after the protocol upgrade was started")
-        kind, _, rest = line.partition(" ")
         if kind == "B":
             height, _, hash_ = rest.partition(" ")
             self._process(int(height), hash_)

@@ -16,8 +16,9 @@ class ProcessRecord:
     ``serving``, ``loaded`` (snapshot ``height``; ``details``: ``flag``, ``deleted``, ``stored``),
     ``first_block``, ``core_ready``, ``waiting``, ``ready``, ``sigterm`` (``details["state"]``,
     ``details["sigterm_ns"]``), ``stop`` (``reason``, ``code``), ``crash`` (a fault), ``panic``, ``error``,
-    ``failed``, ``helper`` (``details["helper"]`` is a pid) or ``history``. ``role`` is ``core``,
-    ``data_node`` or ``history``. ``mono_ns`` is CLOCK_MONOTONIC, comparable between processes.
+    ``mixed`` (a core of version ``details["core"]`` met a data node of another), ``failed``, ``helper``
+    (``details["helper"]`` is a pid) or ``history``. ``role`` is ``core``, ``data_node`` or ``history``.
+    ``mono_ns`` is CLOCK_MONOTONIC, comparable between processes.
     """
 
     event: str
