@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from visor_actors.api.client import ControlClient
     from visor_actors.home.journal import HistoryEntry
     from visor_actors.simulator import ChainReport
+    from visor_actors.simulator.release_server import ReleaseServer
 
 T = TypeVar("T")
 
