@@ -53,13 +53,12 @@ class Jobs:
             name=f"{self._owner}/job {key}",
             daemon=True,
         )
+        if timeout is not None:
+            self._inbox.arm(timeout, JobExpired(serial, key, timeout), key=("job", key))
         try:
             thread.start()
         except BaseException as error:
             self._inbox.offer_answer(JobEnded(serial, JobFailed(key, Failure.of(error))))
-            return
-        if timeout is not None:
-            self._inbox.arm(timeout, JobExpired(serial, key, timeout), key=("job", key))
 
     def _work(
         self, function: Callable[[CancelToken], object], key: Hashable, serial: int, token: CancelToken
