@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from visor_actors.home.config import load_config
 from visor_actors.home.layout import HomeLayout
 from visor_actors.home.settings import VisorConfig
 from visor_actors.telemetry.events import Event, EventBus, Severity
+from visor_actors.testing.context import RecordingContext
 from visor_actors.testing.probe import Probe
 from visor_actors.testing.running import running
 
@@ -312,3 +314,36 @@ def test_warnings_of_old_shapes_are_events(watched: Watched) -> None:
     report = watched.report()
     assert report is not None
     assert report.warnings
+
+
+def test_without_a_descriptor_for_the_kernels_events_it_looks_from_time_to_time(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("maxNumberOfRestarts = 1\n")
+    layout = HomeLayout(tmp_path)
+    events = Probe()
+    bus = EventBus()
+    bus.subscribe(events)
+    context = RecordingContext("config-watcher")
+    watcher = ConfigWatcherActor(
+        context,
+        layout=layout,
+        bus=bus,
+        board=Board(),
+        subscribers=(Address("listener"),),
+        initial=load_config(layout, environ={}),
+    )
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        watcher.init()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert events.expect(Event, lambda one: one.name == "config.not-watched").next_step is not None
+
+    (tmp_path / "config.toml").write_text("maxNumberOfRestarts = 2\n")
+    watcher.handle(context.fire("poll"))
+
+    (changed,) = context.messages_to("listener")
+    assert isinstance(changed, ConfigChanged)
+    assert changed.config.max_number_of_restarts == 2
+    assert "poll" in context.timers
+    watcher.terminate()

@@ -60,10 +60,13 @@ DEFAULT_BRAND = FURY
 
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
+# The last two are how the data node's table is misspelt.
+_NO_BRANDS = ("name", "data_node", "datanode", "data-node")
+
 
 def is_brand_word(word: str) -> bool:
     """Whether ``word`` may name a brand: a lower-case word that is no table of another meaning."""
-    return _WORD.fullmatch(word) is not None and word not in ("data_node", "name")
+    return _WORD.fullmatch(word) is not None and word not in _NO_BRANDS
 
 
 def brand(name: str) -> Brand:

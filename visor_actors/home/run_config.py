@@ -93,15 +93,7 @@ def load_run_config(folder: Path, brand_hint: str | None = None) -> RunConfig:
             case _ if name == DATA_NODE:
                 data_node = _tables(value, name, {"binary": BINARY_KEYS}, reading).get("binary")
             case _:
-                known = ("name", DATA_NODE, word or DEFAULT_BRAND.name)
-                reading.found.append(
-                    Found(
-                        place=(str(name),),
-                        key=str(name),
-                        allowed="unknown key" if word else "unknown",
-                        suggestion=did_you_mean(str(name), known),
-                    )
-                )
+                reading.found.append(_unknown(str(name), word, document.values))
     if word is not None:
         _require(core, word, reading)
     if DATA_NODE in document.values:
@@ -119,20 +111,20 @@ def _brand_word(values: Mapping[str, object], hint: str | None, reading: Reading
     if len(words) == 1:
         return words[0]
     if words:
-        for word in words[1:]:
-            reading.found.append(
-                Found(
-                    place=(word,),
-                    key=word,
-                    allowed=f"there is a [{words[0]}] already; only one brand can be run",
-                )
-            )
-        return words[0]
+        return words[0]  # the others are refused with their place
     example = hint or DEFAULT_BRAND.name
     reading.found.append(
         Found(place=(), key=f"{example}.binary", allowed="is missing: the file does not say what to run")
     )
     return None
+
+
+def _unknown(name: str, word: str | None, values: Mapping[str, object]) -> Found:
+    if name in brand_words(values):
+        allowed = f"there is a [{word}] already; only one brand can be run"
+        return Found(place=(name,), key=name, allowed=allowed)
+    known = ("name", DATA_NODE, word or DEFAULT_BRAND.name)
+    return Found(place=(name,), key=name, allowed="unknown key", suggestion=did_you_mean(name, known))
 
 
 def brand_words(values: Mapping[str, object]) -> list[str]:

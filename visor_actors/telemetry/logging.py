@@ -69,9 +69,10 @@ class EventLog:
         if event.severity >= min(self.level, Severity.ALARM):
             self._sink.write(self._line(clean(event, self._scrubber)))
 
-    def close(self, timeout: float = 0.5) -> None:
-        """Give lines that wait for a slow reader a last chance of ``timeout`` seconds."""
-        self._sink.flush(timeout)
+    def flush(self, timeout: float = 0.5) -> bool:
+        """Give lines that wait for a slow reader a chance of ``timeout`` seconds; True when none waits any
+        more. To be called once more before the process ends."""
+        return self._sink.flush(timeout)
 
     def _line(self, event: Event) -> bytes:
         return (self._format(event) + "\n").encode("utf-8", "backslashreplace")

@@ -12,7 +12,8 @@ Fingerprint = tuple[str, ...]
 
 @dataclass(slots=True)
 class _Seen:
-    last: float
+    seen: float
+    sent: float
     interval: float
     suppressed: int = 0
 
@@ -42,18 +43,20 @@ class RateLimit:
         if seen is not None:
             self._seen.move_to_end(fingerprint)
         full = len(self._sent) >= self._burst
-        if seen is None or now - seen.last >= max(self._longest, seen.interval):
+        if seen is None or now - seen.seen >= self._longest:
             held_back = 0 if seen is None else seen.suppressed
             if full:
                 # Not remembered as sent: it goes out as soon as there is room again.
                 return None
-            self._remember(fingerprint, _Seen(last=now, interval=self._first))
-        elif full or now - seen.last < seen.interval:
+            self._remember(fingerprint, _Seen(seen=now, sent=now, interval=self._first))
+        elif full or now - seen.sent < seen.interval:
+            seen.seen = now
             seen.suppressed += 1
             return None
         else:
             held_back = seen.suppressed
-            seen.last, seen.suppressed = now, 0
+            seen.seen = seen.sent = now
+            seen.suppressed = 0
             seen.interval = min(self._longest, seen.interval * 2)
         self._sent.append(now)
         return held_back

@@ -214,7 +214,6 @@ def make_client(
         auto_session_tracking=False,
         include_local_variables=False,
         include_source_context=False,
-        send_default_pii=False,
         send_client_reports=False,
         max_breadcrumbs=0,
         shutdown_timeout=FLUSH_SECONDS,
@@ -224,7 +223,7 @@ def make_client(
 
 
 # Made by the SDK or by us from constants; a scrubber would only damage them.
-_NOT_SCRUBBED = ("event_id", "timestamp", "platform", "sdk", "level", "release", "environment", "contexts")
+_NOT_SCRUBBED = ("event_id", "timestamp", "platform", "sdk", "level", "release", "environment")
 
 
 def scrub_report(report: Mapping[str, Any], scrubber: Scrubber) -> dict[str, Any]:

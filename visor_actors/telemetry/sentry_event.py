@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from visor_actors.telemetry.events import Event, Scalar, Severity, Trouble
 from visor_actors.telemetry.rate_limit import Fingerprint
 
-# Fields by which an operator filters; the value of each becomes a tag, everything else is extra.
+# Fields by which an operator filters: the value of each becomes a tag too.
 TAGS = (
     "brand",
     "actor",
@@ -71,11 +71,12 @@ def fingerprint(event: Event) -> Fingerprint:
 def sentry_event(event: Event, *, tags: Mapping[str, Scalar], suppressed: int, release: str) -> SentryDict:
     """``event`` as Sentry's own dictionary, not scrubbed yet. ``tags`` are those of the whole process."""
     fields = {**tags, **event.fields}
-    extra: SentryDict = {name: value for name, value in event.fields.items() if name not in TAGS}
+    # The SDK cuts lists and tables in "extra" to ten entries; texts and contexts it leaves alone.
+    extra: SentryDict = {}
     if event.next_step is not None:
         extra["next_step"] = event.next_step
     if event.lines:
-        extra["last_lines"] = list(event.lines[-_LAST_LINES:])
+        extra["last_lines"] = "\n".join(event.lines[-_LAST_LINES:])
     if suppressed:
         extra["suppressed_since_last"] = suppressed
     record: SentryDict = {
@@ -91,6 +92,7 @@ def sentry_event(event: Event, *, tags: Mapping[str, Scalar], suppressed: int, r
             **{name: str(fields[name]) for name in (*tags, *TAGS) if fields.get(name) is not None},
         },
         "extra": extra,
+        "contexts": {"event": dict(event.fields)},
     }
     if event.trouble is not None:
         record["exception"] = {"values": _exceptions(event.trouble)}

@@ -35,7 +35,10 @@ class LineSink:
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._stuck = False
+        # Where lines begin matters: a note may go between two of them, never into one.
+        self._partly_written = False
         self._unsaid = 0
+        self._saying = 0
         self.dropped = 0
         """Lines that nobody will ever see."""
         self.gone = False
@@ -57,17 +60,12 @@ class LineSink:
             return not self._waiting
 
     def _push(self, line: bytes) -> None:
-        if self._unsaid and self._note is not None and not self._waiting:
-            note, self._unsaid = self._note(self._unsaid), 0
-            self._waiting.append(note)
-            self._bytes += len(note)
         self._waiting.append(line)
         self._bytes += len(line)
-        # The first one may have been written in part: it stays, or lines would mix.
+        # The first one may have been written in part, or be a note: it stays.
         while self._bytes > _BACKLOG_BYTES and len(self._waiting) > 2:
-            second = self._waiting[1]
+            self._bytes -= len(self._waiting[1])
             del self._waiting[1]
-            self._bytes -= len(second)
             self._drop()
 
     def _drop(self) -> None:
@@ -77,12 +75,8 @@ class LineSink:
     def _drain(self, timeout: float) -> None:
         deadline = monotonic() + timeout
         while self._waiting and not self.gone:
-            if not self._writable(max(0.0, deadline - monotonic())):
-                self._stuck = True
-                return
-            self._stuck = False
-            if not self._write_some():
-                self._stuck = True
+            self._stuck = not self._writable(max(0.0, deadline - monotonic())) or not self._write_some()
+            if self._stuck:
                 return
 
     def _writable(self, timeout: float) -> bool:
@@ -91,6 +85,10 @@ class LineSink:
         return bool(poller.poll(timeout * 1000))
 
     def _write_some(self) -> bool:
+        if self._unsaid and not self._partly_written and not self._saying and self._note is not None:
+            self._saying, self._unsaid = self._unsaid, 0
+            self._waiting.appendleft(self._note(self._saying))
+            self._bytes += len(self._waiting[0])
         line = self._waiting[0]
         try:
             written = os.write(self._fd, line[:_PIECE])
@@ -98,19 +96,33 @@ class LineSink:
             return False
         except OSError as error:
             if error.errno in _FOREVER_GONE:
-                self.gone = True
-                self.dropped += len(self._waiting)
-                self._waiting.clear()
-                self._bytes = 0
+                self._give_up()
                 return False
-            # A full disk, a quota: this line is lost, the next one is tried again.
-            self._waiting.popleft()
-            self._bytes -= len(line)
-            self._drop()
+            self._lose_first()
             return True
         self._bytes -= written
-        if written == len(line):
-            self._waiting.popleft()
-        else:
+        if written < len(line):
             self._waiting[0] = line[written:]
+            self._partly_written = True
+        else:
+            self._waiting.popleft()
+            self._partly_written = False
+            self._saying = 0
         return True
+
+    def _lose_first(self) -> None:
+        """A full disk, a quota: the first line is lost, and so is a note that was to precede it, until
+        later."""
+        if self._saying:
+            self._bytes -= len(self._waiting.popleft())
+            self._unsaid, self._saying = self._saying, 0
+        if self._waiting:
+            self._bytes -= len(self._waiting.popleft())
+            self._drop()
+        self._partly_written = False
+
+    def _give_up(self) -> None:
+        self.gone = True
+        self.dropped += len(self._waiting) - (1 if self._saying else 0)
+        self._waiting.clear()
+        self._bytes = 0
