@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _BLOCK = 65536
+_LOOKS = 20
 
 
 def log_path(directory: Path, name: str) -> Path:
@@ -76,10 +79,13 @@ class LogFollower:
         """Return the complete lines that have come since the last call, without line ends."""
         found, self._waiting = self._waiting, []
         found.extend(self._drain())
-        for successor in self._successors():
-            # Rotated at a line end or not: what was left of the old file belongs before the new one.
+        successors = self._open_successors()
+        if successors:
+            # What was written to ours between the last look and its rotation belongs before the new ones.
             found.extend(self._drain())
-            self._switch(successor)
+        for fd in successors:
+            self.close()
+            self._fd, self._position = fd, 0
             found.extend(self._drain())
         return found
 
@@ -109,33 +115,47 @@ class LogFollower:
             # ``lines``.
             self._partial = self._waiting.pop() if self._waiting else b""
 
-    def _successors(self) -> list[Path]:
-        """The files that were begun after the one that is open, oldest first."""
-        newer: list[Path] = []
+    def _open_successors(self) -> list[int]:
+        """Open the files that were begun after the one that is open, oldest first."""
         if self._fd < 0:
-            return [self._path] if self._path.exists() else []
-        own = os.fstat(self._fd)
-        for _ in range(3):  # a rotation while we look can hide a file from us
-            newer.clear()
-            for file in rotated_files(self._path):
-                try:
-                    status = file.stat()
-                except OSError:
-                    break
-                if (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino):
-                    return newer[::-1]
-                newer.append(file)
-        # Ours was deleted. Of the newer ones only the present one is sure to follow on.
+            return self._look()[0][::-1]  # there was no log: all there is now is new
+        for _ in range(_LOOKS):
+            newer, met_ours = self._look()
+            if met_ours:
+                return newer[::-1]
+            for fd in newer:
+                os.close(fd)
+            time.sleep(0.001)
+        # Ours was deleted. Of what is there only the present file is sure to follow on.
+        newer, _ = self._look()
+        for fd in newer[1:]:
+            os.close(fd)
         return newer[:1]
 
-    def _switch(self, file: Path) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._position = 0
-        try:
-            self._fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._fd = -1
+    def _look(self) -> tuple[list[int], bool]:
+        """Open what is newer than the open file, newest first; say whether that one was met.
+
+        A rotation under way shifts the names while we look from the newest to the oldest: we may see a file
+        twice or a gap before ours, but never miss one. So files are told apart by what they are and not by
+        name.
+        """
+        known = {_identity(self._fd)} if self._fd >= 0 else set()
+        newer: list[int] = []
+        for number in itertools.count():
+            name = f"{self._path.name}.{number}" if number else self._path.name
+            try:
+                fd = os.open(self._path.with_name(name), os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                break
+            file = _identity(fd)
+            if file not in known:
+                known.add(file)
+                newer.append(fd)
+                continue
+            os.close(fd)
+            if self._fd >= 0 and file == _identity(self._fd):
+                return newer, True
+        return newer, False
 
     def _drain(self) -> list[bytes]:
         if self._fd < 0:
@@ -148,3 +168,9 @@ class LogFollower:
             data.append(block)
         *lines, self._partial = b"".join(data).split(b"\n")
         return lines
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    """What makes the open file ``fd`` the same file under any name."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

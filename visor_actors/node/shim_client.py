@@ -70,7 +70,13 @@ class ShimConnection:
         _prepare_slot(slot_dir)
         launches = 0
         while True:
-            sock = _connect(slot_dir)
+            try:
+                sock = _connect(slot_dir)
+            except BlockingIOError:  # many wait to be accepted
+                if time.monotonic() >= deadline:
+                    raise _unresponsive(find_shim(slot_dir)) from None
+                time.sleep(0.005)
+                continue
             if sock is None:
                 launches += 1
                 try:
@@ -298,7 +304,9 @@ def _prepare_slot(slot_dir: Path) -> None:
 
 
 def _connect(slot_dir: Path) -> socket.socket | None:
-    """Connect to the slot's socket; None if nobody listens there."""
+    """Connect to the slot's socket; None if nobody listens there. BlockingIOError: its queue is full just
+    now.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # Socket paths are limited to 107 bytes; through a descriptor of the folder any home works.
@@ -312,8 +320,8 @@ def _connect(slot_dir: Path) -> socket.socket | None:
         sock.close()
         return None
     except BlockingIOError:
-        sock.close()  # its backlog is full: it lives and does not accept
-        raise _unresponsive(find_shim(slot_dir)) from None
+        sock.close()
+        raise
     except OSError as error:
         sock.close()
         raise ShimUnavailable(

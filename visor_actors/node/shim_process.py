@@ -62,6 +62,13 @@ def reap_shims() -> None:
                 _children.discard(pid)
 
 
+def own_shims() -> frozenset[int]:
+    """The pids of shims that this process started and that have not been reaped."""
+    reap_shims()
+    with _lock:
+        return frozenset(_children)
+
+
 def find_shim(slot_dir: Path) -> int | None:
     """Return the pid of the living shim that wrote ``shim.lock`` last, None if there is none."""
     try:

@@ -163,17 +163,17 @@ class Capture:
         return len(data)
 
     def _finish_line_and_rotate(self) -> int:
-        data = b""
+        # Only once more output is there: an empty file would say nothing. Bounded, for what is read here is
+        # copied.
+        data = rest = os.read(self.fifo, min(65536, max(4096, self.max_bytes)))
         if os.pread(self._file, 1, self._size - 1) != b"\n":
-            data = os.read(self.fifo, 65536)
             line, newline, rest = data.partition(b"\n")
             self._write(line + newline)
             if not newline and self._size < self.max_bytes + PIPE_BYTES:
                 return len(data)  # the line goes on; one longer than this is cut
-            data = rest
         self._rotate()
-        self._write(data)
-        return len(data) + 1
+        self._write(rest)
+        return len(data)
 
     def _write(self, data: bytes) -> None:
         while data:

@@ -10,12 +10,11 @@ the slot's lock is free, never earlier.
 import fcntl
 import os
 import select
-import sys
 import time
 
 from visor_actors.shim.capture import Capture
 from visor_actors.shim.explain import Refusal
-from visor_actors.shim.lean import pair, read_text, signal, socket
+from visor_actors.shim.lean import note, pair, read_text, signal, socket
 from visor_actors.shim.order import MARKER, Order
 from visor_actors.shim.processes import (
     ProcessStat,
@@ -129,6 +128,11 @@ class Custody:
 
     # what others may ask
 
+    @property
+    def starting(self) -> bool:
+        """Is a start under way of which nobody knows yet whether it will succeed?"""
+        return self.binary is not None and self.binary.report is not None
+
     def describe(self) -> "Record | None":
         """The binary as clients are told of it; None while the slot is vacant or a start is not through
         yet.
@@ -148,7 +152,7 @@ class Custody:
         try:
             self._state.save()
         except OSError as error:
-            print(f"state.json: {error}", file=sys.stderr, flush=True)
+            note(f"state.json: {error}")
             self._loop.after(1.0, "save", self.save)
 
     def save_soon(self) -> None:
@@ -460,7 +464,7 @@ class Custody:
             try:
                 self._watch_capture(Capture(record["output"]))
             except (OSError, KeyError, ValueError) as error:
-                print(f"output not captured: {error}", file=sys.stderr, flush=True)
+                note(f"output not captured: {error}")
         if pidfd >= 0:
             self._loop.watch(pidfd, lambda _: self._on_leader(binary))
         else:

@@ -6,6 +6,8 @@ halves (and enum, re, functools behind them) would cost 3 MiB and 20 ms of start
 
 import os
 
+# ruff: noqa: SIM105  # contextlib.suppress would cost 1 MiB of memory in every shim
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
@@ -20,7 +22,7 @@ else:
 
     Callable = Any = Record = None
 
-__all__ = ["Record", "decode", "encode", "pair", "read_text", "signal", "socket", "write_all"]
+__all__ = ["Record", "decode", "encode", "note", "pair", "read_text", "signal", "socket", "write_all"]
 
 
 def _codec() -> "tuple[Callable[[str], Any], Callable[[object], str]]":
@@ -78,6 +80,14 @@ def read_text(path: str) -> str:
         return data.decode("utf-8", "surrogateescape")
     finally:
         os.close(fd)
+
+
+def note(text: str) -> None:
+    """Write a line to shim.err, if that is possible: a full disk must not keep us from telling an exit."""
+    try:
+        os.write(2, text[:2000].encode("utf-8", "replace") + b"\n")
+    except OSError:
+        pass
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -6,7 +6,7 @@ import os
 import select
 import sys
 
-from visor_actors.shim.lean import decode, encode, socket
+from visor_actors.shim.lean import decode, encode, note, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class Peer:
         self.outbox = bytearray()
         self.passed: list[int] = []  # descriptors that came with its messages
         self.protocol = PROTOCOLS[0]
+        self.greeted = (
+            False  # has been told the state of the slot, so what changes from there on means something
+        )
 
 
 class Peers:
@@ -62,7 +65,7 @@ class Peers:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         listener.setblocking(False)
         listener.bind("shim.sock")
-        listener.listen(MAX_PEERS)
+        listener.listen(64)
         self._loop.watch(listener.fileno(), lambda _: self._accept(listener))
 
     def _accept(self, listener: "socket.socket") -> None:
@@ -113,9 +116,13 @@ class Peers:
             self._flush(peer)
 
     def tell(self, record: "Record") -> None:
-        """Send to the client, if there is one and if its protocol knows the message."""
+        """Send to the client, if one has been greeted and its protocol knows the message."""
         client = self.client
-        if client is not None and (client.protocol >= 2 or record["is"] not in ("progress", "dropped")):
+        if (
+            client is not None
+            and client.greeted
+            and (client.protocol >= 2 or record["is"] not in ("progress", "dropped"))
+        ):
             self.send(client, record)
 
     def _flush(self, peer: Peer) -> None:
@@ -161,7 +168,7 @@ class Peers:
             try:
                 self._obey(peer, decode(bytes(line)))
             except (ValueError, KeyError, TypeError, OverflowError) as error:
-                print(f"client dropped: {error!r}"[:500], file=sys.stderr, flush=True)
+                note(f"client dropped: {error!r}")
                 self.drop(peer)
         if not data or len(peer.inbox) > MAX_LINE or len(peer.passed) > 4:
             self.drop(peer)

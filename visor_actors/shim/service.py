@@ -87,6 +87,16 @@ class Service:
             self.state.epoch = epoch
             self.custody.save()
         self.custody.examine_slot()
+        self._welcome(peer)
+
+    def _welcome(self, peer: Peer) -> None:
+        if peer is not self.peers.client:
+            return
+        if self.custody.starting:
+            # What runs here is decided in a moment; until then neither answer would be right.
+            self.loop.after(0.001, "welcome", lambda: self._welcome(peer))
+            return
+        peer.greeted = True
         self.peers.send(
             peer,
             {

@@ -1,10 +1,9 @@
 """What survives a shim: ``state.json``."""
 
 import os
-import sys
 import time
 
-from visor_actors.shim.lean import decode, encode, read_text, write_all
+from visor_actors.shim.lean import decode, encode, note, read_text, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class State:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
             # Unreadable: the lock is still the gate. Numbering goes on where no number was used before.
-            print(f"state.json set aside: {error!r}", file=sys.stderr, flush=True)
+            note(f"state.json set aside: {error!r}")
             self.__init__()  # type: ignore[misc]  # a fresh start is what is meant
             self.incarnation = int(time.time())
             if os.path.exists("state.json"):

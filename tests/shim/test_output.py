@@ -1,0 +1,269 @@
+"""Output in files: nothing lost, cut only at line ends, and never in the binary's way."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.shim.conftest import SlotDriver, alive, wait_until
+from visor_actors.node.custody_types import LogsDropped, OutputFiles, RefusalKind, StartRefused
+from visor_actors.node.logs_reader import LogFollower, last_lines, log_path, rotated_files
+
+FLOOD = """
+import os
+data = b"".join(b"%08d " % n + b"x" * (n % 90) + b"\\n" for n in range({lines}))
+view = memoryview(data)
+while view:
+    view = view[os.write(1, view[:65536]):]
+"""
+
+
+def flood(lines: int) -> str:
+    return FLOOD.format(lines=lines)
+
+
+def flooded(lines: int) -> bytes:
+    return b"".join(b"%08d " % number + b"x" * (number % 90) + b"\n" for number in range(lines))
+
+
+def whole_log(output: OutputFiles) -> bytes:
+    files = rotated_files(log_path(output.directory, output.name))
+    return b"".join(file.read_bytes() for file in reversed(files))
+
+
+def test_no_byte_of_a_flood_is_lost_and_both_streams_arrive(slot: SlotDriver) -> None:
+    connection = slot.open()
+    slot.start(connection, slot.script(flood(100_000) + "\nos.write(2, b'the end\\n')"))
+    record = slot.exit(connection)
+    assert whole_log(slot.files()) == flooded(100_000) + b"the end\n"
+    assert record.last_lines[-1] == "the end"
+    assert len(record.last_lines) == 20
+
+
+def test_many_small_lines_arrive(slot: SlotDriver) -> None:
+    connection = slot.open()
+    slot.start(connection, slot.script("import os\nfor n in range(20000): os.write(1, b'%d\\n' % n)"))
+    slot.exit(connection)
+    assert slot.log().split() == [str(number) for number in range(20000)]
+
+
+def test_files_are_rotated_at_line_ends_and_the_oldest_are_dropped(slot: SlotDriver) -> None:
+    connection = slot.open()
+    output = slot.files(max_bytes=100_000, keep=3)
+    slot.start(connection, slot.script(flood(20_000), output=output))
+    slot.exit(connection)
+    files = rotated_files(log_path(output.directory, output.name))
+    assert [file.name for file in files] == ["core.log", "core.log.1", "core.log.2", "core.log.3"]
+    for file in files:
+        content = file.read_bytes()
+        assert content.endswith(b"\n")
+        assert re.match(rb"\d{8} x*\n", content)
+        assert len(content) <= 100_000 + 200
+    assert flooded(20_000).endswith(whole_log(output))
+
+
+def test_rotation_loses_nothing_while_enough_files_are_kept(slot: SlotDriver) -> None:
+    connection = slot.open()
+    output = slot.files(max_bytes=50_000, keep=100)
+    slot.start(connection, slot.script(flood(40_000), output=output))
+    slot.exit(connection)
+    assert whole_log(output) == flooded(40_000)
+
+
+def test_no_rotated_file_is_kept_where_none_is_wanted(slot: SlotDriver) -> None:
+    connection = slot.open()
+    output = slot.files(max_bytes=10_000, keep=0)
+    slot.start(connection, slot.script(flood(2_000), output=output))
+    slot.exit(connection)
+    assert [path.name for path in output.directory.iterdir()] == ["core.log"]
+
+
+def test_an_endless_line_is_cut_some_time(slot: SlotDriver) -> None:
+    connection = slot.open()
+    output = slot.files(max_bytes=100_000, keep=50)
+    slot.start(
+        connection, slot.script("import os\nfor _ in range(60): os.write(1, b'y' * 65536)", output=output)
+    )
+    slot.exit(connection)
+    assert whole_log(output) == b"y" * 65536 * 60
+    assert len(rotated_files(log_path(output.directory, output.name))) > 1
+
+
+def test_an_earlier_log_is_continued(slot: SlotDriver) -> None:
+    connection = slot.open()
+    for word in ("one", "two"):
+        slot.start(connection, slot.order("/bin/echo", word))
+        record = slot.exit(connection)
+        assert record.last_lines == (word,)
+    assert slot.log() == "one\ntwo\n"
+
+
+def test_last_lines_reach_over_a_rotation_and_bytes_that_are_no_text_do_no_harm(slot: SlotDriver) -> None:
+    connection = slot.open()
+    text = "import os\nos.write(1, b'a' * 60 + b'\\n' + b'\\xff\\xfe\\n' + b'b\\n')"
+    slot.start(connection, slot.script(text, output=slot.files(max_bytes=10)))
+    assert slot.exit(connection).last_lines == ("a" * 60, "\ufffd\ufffd", "b")
+
+
+# death around it
+
+
+def test_no_line_is_lost_and_no_sigpipe_comes_when_the_shim_dies_in_a_flood(slot: SlotDriver) -> None:
+    """The binary blocks while nobody reads, and goes on when the next shim does."""
+    connection = slot.open()
+    binary = slot.start(connection, slot.script(flood(200_000)))
+    wait_until(lambda: (slot.folder / "logs" / "core.log").stat().st_size > 0)
+    slot.kill_shim(connection)
+    again = slot.open()
+    for _ in range(3):
+        slot.kill_shim(again)
+        again = slot.open()
+    record = again.hello.exits[0] if again.hello.exits else slot.exit(again)
+    assert record.incarnation == binary.incarnation
+    assert whole_log(slot.files()) == flooded(200_000)
+
+
+def test_no_line_is_lost_when_the_client_dies_in_a_flood(slot: SlotDriver) -> None:
+    connection = slot.open()
+    slot.start(connection, slot.script(flood(200_000)))
+    connection.close()
+    wait_until(lambda: bool(slot.state()["exits"]))
+    (record,) = slot.open().hello.exits
+    assert record.code == 0
+    assert whole_log(slot.files()) == flooded(200_000)
+
+
+def test_an_idle_binary_keeps_its_output_over_the_death_of_the_shim(slot: SlotDriver) -> None:
+    connection = slot.open()
+    go = slot.folder / "go"
+    text = (
+        "import os, time\nos.write(1, b'before\\n')\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.005)\n"
+        "os.write(1, b'while nobody reads\\n'); time.sleep(600)"
+    )
+    slot.start(connection, slot.script(text))
+    wait_until(lambda: "before" in slot.log())
+    slot.kill_shim(connection)
+    go.touch()
+    slot.open()
+    wait_until(lambda: slot.log() == "before\nwhile nobody reads\n")
+
+
+# disks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_neither_blocks_nor_ends_the_binary_and_what_is_lost_is_counted(
+    slot: SlotDriver, small_disk: Path
+) -> None:
+    connection = slot.open()
+    output = OutputFiles(directory=small_disk, name="core")
+    go = slot.folder / "go"
+    text = (
+        flood(40_000)
+        + f"\nimport time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.005)\n"
+        + "for n in range(300): os.write(1, b'after %d\\n' % n); time.sleep(0.01)\n"
+    )
+    binary = slot.start(connection, slot.script(text, output=output))
+    lost = slot.next(connection, LogsDropped)
+    assert "No space left" in lost.problem
+    assert 0 < lost.dropped <= lost.total
+    assert alive(binary.pid)
+    kept = (small_disk / "core.log").read_bytes()
+    assert flooded(40_000).startswith(kept)
+    # Room is made: the log says what is missing and goes on at the beginning of a line.
+    (small_disk / "core.log").unlink()
+    go.touch()
+    record = slot.exit(connection)
+    assert record.code == 0
+    lines = (small_disk / "core.log").read_text().splitlines()
+    notes = [line for line in lines if "bytes of output dropped" in line]
+    assert notes
+    rest = lines[lines.index(notes[-1]) + 1 :]
+    assert rest[-1] == "after 299"
+    assert all(re.fullmatch(r"after \d+", line) for line in rest)
+
+
+def fill_up(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_a_start_on_a_full_disk_is_refused_and_works_once_there_is_room(small_disk: Path) -> None:
+    driver = SlotDriver(small_disk / "core")
+    try:
+        connection = driver.open()
+        order = driver.order("/bin/sleep", "60", output=OutputFiles(directory=small_disk, name="x"))
+        driver.start(connection, order)
+        fill = small_disk / "fill"
+        with pytest.raises(OSError, match="No space"):
+            fill_up(fill)
+        connection.stop(signal=signal.SIGKILL, timeout=0)
+        record = driver.exit(connection)
+        assert record.known
+        connection.start(order)
+        refused = driver.next(connection, StartRefused)
+        assert refused.kind in (RefusalKind.RESOURCES, RefusalKind.OUTPUT)
+        assert "No space left" in refused.problem
+        fill.unlink()
+        driver.start(connection, order)
+    finally:
+        driver.clean_up()
+
+
+def test_a_log_folder_that_is_taken_away_is_made_again(slot: SlotDriver) -> None:
+    connection = slot.open()
+    output = slot.files(max_bytes=20_000, keep=2)
+    go = slot.folder / "go"
+    text = (
+        "import os, time\nos.write(1, b'one\\n')\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.005)\n"
+        + flood(2_000)
+        + "os.write(1, b'last\\n')"
+    )
+    slot.start(connection, slot.script(text, output=output))
+    wait_until(lambda: "one" in slot.log())
+    shutil.rmtree(output.directory)
+    go.touch()
+    assert slot.exit(connection).code == 0
+    assert slot.log().endswith("last\n")
+
+
+# reading them
+
+
+def test_a_follower_sees_every_line_through_rotations(slot: SlotDriver) -> None:
+    connection = slot.open()
+    output = slot.files(max_bytes=50_000, keep=200)
+    seen: list[bytes] = []
+    with LogFollower(log_path(output.directory, output.name)) as follower:
+        slot.start(connection, slot.script(flood(40_000), output=output))
+
+        def complete() -> bool:
+            seen.extend(follower.read())
+            return len(seen) >= 40_000
+
+        wait_until(complete)
+    assert b"\n".join(seen) + b"\n" == flooded(40_000)
+    assert last_lines(log_path(output.directory, output.name), 30_000) == seen[-30_000:]
+    assert os.path.exists(output.directory / "core.log.5")
