@@ -99,5 +99,4 @@ def test_every_command_is_a_module_of_its_own() -> None:
     modules = [entry.module for entry in COMMANDS.values()]
     assert len(set(modules)) == len(modules)
     for module in modules:
-        if not module.endswith(".demo"):
-            assert (folder / f"{module.rpartition('.')[2]}.py").is_file()
+        assert (folder / f"{module.rpartition('.')[2]}.py").is_file()

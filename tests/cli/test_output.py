@@ -124,5 +124,5 @@ def test_the_completion_script_of_every_shell(
 
 def test_every_documented_document_has_a_golden_file_or_a_test_of_its_own() -> None:
     tested = {case[2] for case in (*RUNNING, *AT_REST)} | {"init", "service print, service install"}
-    elsewhere = {"check", "prepare", "logs (each line)", "config sentry-test"}
+    elsewhere = {"check", "prepare", "logs (each line)", "config sentry-test", "demo"}
     assert set(documents()) == tested | elsewhere

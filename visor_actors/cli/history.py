@@ -69,6 +69,7 @@ def command(
     from visor_actors.api.wire import dump
     from visor_actors.cli.journal import journal_events
     from visor_actors.cli.terminal import print_json
+    from visor_actors.cli.waiting import quiet_interrupt
 
     began = parse_since(since, time.time()) if since else None
 
@@ -92,11 +93,12 @@ def command(
     if not entries and not follow:
         click.echo("Nothing in the history fits.")
     last = entries[-1].id if entries else 0
-    while follow:
-        time.sleep(0.5)
-        for entry in read(last, None):
-            click.echo(show(entry))
-            last = entry.id
+    with quiet_interrupt():
+        while follow:
+            time.sleep(0.5)
+            for entry in read(last, None):
+                click.echo(show(entry))
+                last = entry.id
 
 
 def parse_since(text: str, now: float) -> float:

@@ -45,11 +45,12 @@ def command(invocation: Invocation, binary: str | None, count: int, follow: bool
 
     Reads the files in the home: it needs no running visor. With --output json every line is an object of its
     own, with the fields binary and line."""
+    from visor_actors.cli.waiting import quiet_interrupt
     from visor_actors.node.logs_reader import LogFollower
 
     logs = _logs(invocation, binary)
     label = len(logs) > 1
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, quiet_interrupt():
         followers = {
             name: stack.enter_context(contextlib.closing(LogFollower(path, lines=count)))
             for name, path in logs.items()

@@ -79,6 +79,7 @@ def documents() -> Mapping[str, type[Any]]:
     from visor_actors.actors.control import Accepted
     from visor_actors.cli.check import CheckDocument
     from visor_actors.cli.config import CheckedConfig, ConfigDocument
+    from visor_actors.cli.demo import Summary
     from visor_actors.cli.history import HistoryDocument
     from visor_actors.cli.logs import LogLine
     from visor_actors.cli.preparing import Prepared
@@ -108,6 +109,7 @@ def documents() -> Mapping[str, type[Any]]:
         "config sentry-test": TestOutcome,
         "service print, service install": Unit,
         "version": Version,
+        "demo": Summary,
     }
 
 
@@ -117,10 +119,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
     context = click.Context(visor)
     for name in visor.list_commands(context):
-        try:
-            command = visor.get_command(context, name)
-        except ModuleNotFoundError:
-            continue
+        command = visor.get_command(context, name)
         assert command is not None
         yield name, command
         if isinstance(command, click.Group):

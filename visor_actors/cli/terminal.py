@@ -95,8 +95,10 @@ def print_json(value: object) -> None:
 def refresh(render: Callable[[], str], every: float) -> None:
     """Show what ``render`` returns and show it anew every ``every`` seconds, in place on a terminal,
     until ^C."""
+    from visor_actors.cli.waiting import quiet_interrupt
+
     in_place = sys.stdout.isatty()
-    try:
+    with quiet_interrupt():
         while True:
             text = render()
             if in_place:
@@ -104,8 +106,6 @@ def refresh(render: Callable[[], str], every: float) -> None:
                 text = "\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[K\n\x1b[J"
             click.echo(text, nl=not in_place)
             time.sleep(every)
-    except KeyboardInterrupt:
-        click.echo()
 
 
 def _head(cell: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -30,6 +31,15 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         if self._text:
             click.echo("\r\x1b[K", nl=False, err=True)
+
+
+@contextlib.contextmanager
+def quiet_interrupt() -> Iterator[None]:
+    """End what is inside at ^C as if it had come to its end: so one leaves a command that follows."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(err=True)
 
 
 def bar(done: int, total: int | None, width: int = 24) -> str:

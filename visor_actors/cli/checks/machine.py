@@ -70,11 +70,11 @@ def _check_clock() -> Finding:
     return ok("clock", "in step")
 
 
-def check_service(layout: HomeLayout, *, folders: tuple[Path, ...] = UNIT_FOLDERS) -> Iterator[Finding]:
+def check_service(layout: HomeLayout) -> Iterator[Finding]:
     """The systemd unit of this home, where there is systemd."""
-    if not any(folder.is_dir() for folder in folders):
+    if not any(folder.is_dir() for folder in UNIT_FOLDERS):
         return
-    unit = _find_unit(layout.root, folders)
+    unit = _find_unit(layout.root, UNIT_FOLDERS)
     if unit is None:
         fix = f"visor-actors service install --home {layout.root}"
         yield note("service", "no systemd unit runs this home", fix)

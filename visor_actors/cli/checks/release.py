@@ -53,7 +53,7 @@ def _check_github(layout: HomeLayout, config: VisorConfig) -> Finding:
     limits = Limits(connect_seconds=_SECONDS, stall_seconds=_SECONDS)
     transport = Transport(limits=limits, token=token, token_url=auto.api_url)
     try:
-        url = f"{auto.api_url.rstrip('/')}/repos/{name}"
+        url = f"{auto.api_url.rstrip('/')}/repos/{name}/releases?per_page=1"
         with transport.get(url, headers={"Accept": "application/vnd.github+json"}) as answer:
             left = answer.headers.get("X-RateLimit-Remaining")
     except InstallError as error:
