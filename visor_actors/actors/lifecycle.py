@@ -90,7 +90,10 @@ INCARNATION_KEY = "lifecycle.core-incarnation"
 CLEAN_KEY = "lifecycle.clean"
 """Whether the node's last end was asked for. Absent before the first start, and after a power cut ``false``.
 """
+LIVED_KEY = "lifecycle.core-lived"
 ASK_AGAIN_SECONDS = 1.0
+LIVED_SECONDS = 30.0
+"""A core that lived this long has got somewhere, even if nobody saw it answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ class LifecycleActor(Actor):
         self._starting: dict[Slot, int] = {}
         self._told: NodeState | None = None
         self._clean = True
+        self._lived = 0
         self._refused_height: int | None = None
 
     def init(self) -> None:
@@ -145,6 +149,9 @@ class LifecycleActor(Actor):
             incarnation = self._journal.get(INCARNATION_KEY)
             if isinstance(incarnation, int):
                 self._incarnations[Slot.CORE] = incarnation
+            lived = self._journal.get(LIVED_KEY)
+            if isinstance(lived, int):
+                self._lived = lived
             self._clean = self._journal.get(CLEAN_KEY) is not False
         except JournalUnavailable as error:
             self._journal_failed(error)
@@ -192,7 +199,9 @@ class LifecycleActor(Actor):
                 self._advance(StopAsked(reason=reason))
             case CoreAnswered(core=core):
                 if core == self._core():
+                    self._count_lived(self._incarnations[Slot.CORE])
                     self._emit("core.answered", "the core is up and answers")
+                    self._publish()
             case CoreSilent(core=core, problem=problem):
                 self._wedged(core, problem)
             case DescribeNode():
@@ -224,6 +233,8 @@ class LifecycleActor(Actor):
         if seen.running is not None:
             self._running[seen.slot] = seen.running
             self._count_incarnation(seen.slot, seen.running.incarnation)
+            if seen.slot is Slot.CORE and self._world.now() - seen.running.started_at >= LIVED_SECONDS:
+                self._count_lived(seen.running.incarnation)
         else:
             self._running.pop(seen.slot, None)
         self._advance(SlotReported(slot=seen.slot, running=seen.running is not None))
@@ -245,6 +256,8 @@ class LifecycleActor(Actor):
             self._running.pop(slot, None)
             self._count_incarnation(slot, record.incarnation)
             if slot is Slot.CORE:
+                if record.ended_at - record.started_at >= LIVED_SECONDS:
+                    self._count_lived(record.incarnation)
                 self._refused_height = refused_height(record.last_lines)
                 last: dict[str, Json] = {"at": record.ended_at, "lines": list(record.last_lines)}
                 self._remember(LAST_EXIT_KEY, last)
@@ -278,6 +291,11 @@ class LifecycleActor(Actor):
             if slot is Slot.CORE:
                 # The coordinator tells from it whether a release has ever been started.
                 self._remember(INCARNATION_KEY, incarnation)
+
+    def _count_lived(self, incarnation: int) -> None:
+        if incarnation > self._lived:
+            self._lived = incarnation
+            self._remember(LIVED_KEY, incarnation)
 
     def _remember_clean(self, *, clean: bool) -> None:
         if clean != self._clean:
@@ -532,6 +550,7 @@ class LifecycleActor(Actor):
             core=self._core(),
             core_argv=running.argv if running is not None else (),
             core_incarnation=self._incarnations.get(Slot.CORE, 0),
+            core_lived=self._lived,
             failure=machine.failure,
         )
         if state != self._told:

@@ -144,7 +144,7 @@ class NodeState(Coalesced, Replayable):
 
     ``ask`` numbers the questions "what should run now?"; an answer names the question. ``core`` identifies
     the running core; ``core_incarnation`` is the newest incarnation number of the core's slot, running or
-    not.
+    not, and ``core_lived`` the newest that has answered its RPC or lived long enough to have got anywhere.
     """
 
     phase: NodePhase
@@ -152,6 +152,7 @@ class NodeState(Coalesced, Replayable):
     core: str | None = None
     core_argv: tuple[str, ...] = ()
     core_incarnation: int = 0
+    core_lived: int = 0
     failure: str | None = None
 
 

@@ -23,6 +23,7 @@ WAITING_EVENTS = 10_000
 """How many events may wait for the disk; beyond it the oldest waiting ones are lost to the history, and
 counted.
 """
+PATIENCE_SECONDS = 0.03
 ALARMS_SHOWN = 20
 ALERTS_WAITING = 20
 
@@ -30,7 +31,11 @@ ALERTS_WAITING = 20
 class _Worker:
     """A daemon thread that takes events one by one, in order."""
 
-    def __init__(self, name: str, work: Callable[[Event], None], *, bound: int) -> None:
+    def __init__(
+        self, name: str, work: Callable[[Event], None], *, bound: int, patience: float = 0.0
+    ) -> None:
+        self._patience = patience
+        self._finishing = threading.Event()
         self._queue: queue.Queue[Event | None] = queue.Queue(bound)
         self._work = work
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -47,6 +52,7 @@ class _Worker:
 
     def finish(self, timeout: float) -> None:
         """Work off what waits, for at most ``timeout`` seconds."""
+        self._finishing.set()
         try:
             self._queue.put(None, timeout=timeout)
         except queue.Full:
@@ -56,7 +62,14 @@ class _Worker:
 
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
+            # What has just happened may have others in a hurry: a start after a crash, a switch. They come
+            # first, and then everything that waits is worked off.
+            self._finishing.wait(self._patience)
             self._work(event)
+            while not self._queue.empty():
+                if (event := self._queue.get()) is None:
+                    return
+                self._work(event)
 
 
 class HistoryWriter:
@@ -67,7 +80,7 @@ class HistoryWriter:
     def __init__(self, layout: HomeLayout) -> None:
         self._layout = layout
         self._journal: Journal | None = None
-        self._worker = _Worker("history", self._write, bound=WAITING_EVENTS)
+        self._worker = _Worker("history", self._write, bound=WAITING_EVENTS, patience=PATIENCE_SECONDS)
 
     def start(self) -> None:
         """Start writing."""

@@ -189,6 +189,10 @@ class RpcListenerActor(Actor):
         if problem != self._problem:
             self._problem = problem
             self._publish(problem=problem)
+        if error.answered:
+            # Whatever it says, it is alive: no reason to restart it.
+            self._charged_at = now
+            return
         # The budget counts polls at the configured interval; the eager ones in between are free.
         while (
             now - self._charged_at >= self._world.settings.current.poll_interval_seconds and self._left >= 0

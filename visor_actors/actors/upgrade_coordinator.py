@@ -576,9 +576,12 @@ class UpgradeCoordinatorActor(Actor):
         return True
 
     def _run_new(self, entry: Entry) -> None:
-        facts = self._facts(entry)
-        # Its first start has happened as soon as the slot has counted one: only that one is given the height.
-        occasion = Occasion.FIRST_AFTER_UPGRADE if facts.old_runs else Occasion.ANY_OTHER
+        # The first start counts once it has got somewhere. One that ended before, because it found no
+        # snapshot of the height for instance, must not be followed by a plain start from below the height.
+        first = entry.detail.get("core_incarnation")
+        lived = self._node.core_lived if self._node is not None else 0
+        got_somewhere = isinstance(first, int) and lived > first
+        occasion = Occasion.ANY_OTHER if got_somewhere else Occasion.FIRST_AFTER_UPGRADE
         self._order(entry.folder, occasion=occasion, upgrade_height=entry.upgrade.height)
         self.context.after(UNCONFIRMED_SECONDS, _Unconfirmed(entry.key), key=("unconfirmed", *entry.key))
 
