@@ -17,9 +17,9 @@ from visor_actors.home.config import load_config
 from visor_actors.home.layout import HomeLayout
 from visor_actors.home.settings import VisorConfig
 from visor_actors.telemetry.events import Event, EventBus, Severity
+from visor_actors.testing import running
 from visor_actors.testing.context import RecordingContext
 from visor_actors.testing.probe import Probe
-from visor_actors.testing.running import running
 
 WATCHER = Address("config-watcher")
 
@@ -302,7 +302,7 @@ def test_a_secret_that_changes_is_not_shown(watched: Watched) -> None:
 
     event = watched.event("config.changed")
 
-    assert event.lines == ("sentry.dsn: not set -> ********, takes effect at the next run of visor",)
+    assert event.lines == ("sentry.dsn: not set -> ********, takes effect immediately",)
 
 
 def test_warnings_of_old_shapes_are_events(watched: Watched) -> None:

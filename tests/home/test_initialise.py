@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import signal
 from pathlib import Path
 
 import jsonschema
@@ -122,6 +124,22 @@ def test_a_home_that_cannot_be_made_is_told_with_words(tmp_path: Path) -> None:
         with pytest.raises(HomeUnusable) as raised:
             initialise(root)
         assert raised.value.next_step
+
+
+def test_a_disk_that_fills_up_leaves_no_half_file_and_a_later_try_completes(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(HomeUnusable, match="File too large"):
+            initialise(tmp_path / "home")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, previous)
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+
+    initialise(tmp_path / "home")
+    load_config(HomeLayout(tmp_path / "home"), environ={})
 
 
 def test_only_a_word_can_be_a_brand(tmp_path: Path) -> None:

@@ -365,7 +365,6 @@ CONFIG_KEYS: tuple[Key, ...] = (
             pattern=r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}", wording="host:port, as in 127.0.0.1:8080"
         ),
         default_text="none",
-        takes_effect=TakesEffect.VISOR_RUN,
         doc="TCP address of status page, metrics and health. A loopback address needs no token, any other"
         " needs tokenFile.",
         example='"127.0.0.1:8080"',
@@ -375,7 +374,6 @@ CONFIG_KEYS: tuple[Key, ...] = (
         attribute="api.token_file",
         kind=FilePath(wording="the path of a file"),
         default_text="none",
-        takes_effect=TakesEffect.VISOR_RUN,
         doc="File with the token that clients of the TCP address must send.",
         example='"api-token"',
     ),
@@ -384,7 +382,6 @@ CONFIG_KEYS: tuple[Key, ...] = (
         attribute="sentry.dsn",
         kind=Text(pattern=r"https?://[^@\s/]+@[^\s/]+/\S+", wording="a Sentry DSN, https://KEY@HOST/PROJECT"),
         default_text="none",
-        takes_effect=TakesEffect.VISOR_RUN,
         secret=True,
         doc="Where errors are reported. Without it SENTRY_DSN of the environment is used; without both"
         " nothing is sent.",
@@ -395,7 +392,6 @@ CONFIG_KEYS: tuple[Key, ...] = (
         attribute="sentry.environment",
         kind=Text(pattern=r"[^\s/]{1,64}", wording="a word of at most 64 characters"),
         default_text="none",
-        takes_effect=TakesEffect.VISOR_RUN,
         doc="Name under which Sentry files this node.",
         example='"mainnet"',
     ),
@@ -404,7 +400,6 @@ CONFIG_KEYS: tuple[Key, ...] = (
         attribute="sentry.sample_rate",
         kind=Number(maximum=1.0),
         default=1.0,
-        takes_effect=TakesEffect.VISOR_RUN,
         doc="Share of the events that is sent. Alarms always are.",
     ),
     *_hook(
