@@ -256,7 +256,8 @@ def test_a_withdrawn_release_is_cancelled(office: Office) -> None:
 def test_a_killed_job_is_an_event_and_is_tried_again(office: Office) -> None:
     office.server.inject(faults.Stall(at=At.CONTENT, after=20_000))
     office.ask()
-    office.wait_for_requests(1)
+    part = office.home / ".visor" / "staging" / TAG / "download.part"
+    office.probe.wait_until(lambda: part.exists() and part.stat().st_size == 20_000)
     office.jobs[0]._process.kill()
     failed = office.probe.expect(InstallFailed)
     assert (failed.kind, failed.transient) == (FailureKind.KILLED, True)

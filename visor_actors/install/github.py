@@ -189,6 +189,6 @@ def _link_expired(error: InstallError, hops: int) -> InstallError:
     """
     if hops > 0 and not error.transient:
         return TransferFailed(
-            error.kind, f"the link to the content has run out: {error.message}", error.next_step
+            FailureKind.SERVER_ERROR, f"the link to the content has run out: {error.message}", error.next_step
         )
     return error

@@ -45,6 +45,7 @@ from visor_actors.install.verification import Fetched, verify
 from visor_actors.node.command import Surroundings
 
 _MIB = 1 << 20
+_WORTH_FLUSHING = 8 * _MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +281,8 @@ class _Flusher:
     """
 
     def flush(self, path: Path) -> None:
+        if path.stat().st_size < _WORTH_FLUSHING:
+            return
         threading.Thread(target=self._sync, args=(path,), daemon=True).start()
 
     def _sync(self, path: Path) -> None:

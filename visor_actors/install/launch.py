@@ -56,6 +56,7 @@ def launch_job(order: InstallOrder, *, environment: Mapping[str, str] | None = N
     inherited = os.environ if environment is None else environment
     passed = {name: value for name, value in inherited.items() if name not in _WITHHELD}
     errors: int | None = None
+    process: subprocess.Popen[bytes] | None = None
     try:
         errors = os.memfd_create("installer-stderr", os.MFD_CLOEXEC)
         process = subprocess.Popen(
@@ -68,13 +69,16 @@ def launch_job(order: InstallOrder, *, environment: Mapping[str, str] | None = N
             bufsize=0,
             start_new_session=True,
         )
+        return InstallJob(process, order, errors)
     except OSError as error:
+        if process is not None:
+            process.kill()
+            process.communicate()
         if errors is not None:
             os.close(errors)
         raise JobNotStarted(
             error.errno, f"the installer process could not be started: {error.strerror}"
         ) from error
-    return InstallJob(process, order, errors)
 
 
 class InstallJob:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from collections.abc import Iterator
 
@@ -10,11 +11,15 @@ from visor_actors.install.order import InstallOrder
 
 _MIB = 1 << 20
 _CPU_GRACE = 5
+_NICENESS = 10
 
 
 def apply_limits(order: InstallOrder) -> None:
-    """Limit CPU seconds, address space and file size; never above what this process is limited to already."""
+    """Limit CPU seconds, address space and file size, and step back behind the node; never above what this
+    process is limited to already.
+    """
     limits = order.limits
+    os.nice(_NICENESS)  # a node runs on this machine, and it comes first
     _lower(resource.RLIMIT_CORE, 0, 0)
     _lower(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + _CPU_GRACE)
     _lower(resource.RLIMIT_FSIZE, *(max(order.max_size_mib, limits.unpacked_mib) * _MIB,) * 2)

@@ -55,6 +55,7 @@ class Staging:
     def __init__(self, layout: HomeLayout, tag: str) -> None:
         name = quote(tag, safe="+").replace(".", "%2E") if tag.startswith(".") else quote(tag, safe="+")
         self.root = layout.staging
+        self._parents = (layout.visor_dir, layout.staging)
         self.folder = self.root / name
         self.part = self.folder / "download.part"
         self.part_state = self.folder / "download.json"
@@ -67,7 +68,8 @@ class Staging:
         folder.
         """
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (*self._parents, self.folder):
+                folder.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise storage_error(error, f"use {self.root}") from error
