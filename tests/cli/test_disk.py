@@ -34,6 +34,9 @@ def test_a_node_that_runs_without_visor_is_seen_and_named(run: Runner, layout: H
         ran = run("--home", layout.root, "status")
         assert "running without visor, pid 4321" in ran.out
         assert "takes it over without stopping it" in ran.out
+        ran = run("--home", layout.root, "stop")
+        assert ran.code == 1
+        assert "but its node does: core (pid 4321)" in ran.err
     finally:
         os.close(fd)
 

@@ -65,6 +65,7 @@ def test_a_command_for_a_running_visor_says_when_none_runs(
     assert ran.code == 1
     assert "no visor runs on this home" in ran.err
     assert "visor-actors run" in ran.err
+    assert "Traceback" not in ran.err
 
 
 def test_a_refusal_is_printed_with_its_next_step(run: Runner, layout: HomeLayout, served: FakeVisor) -> None:

@@ -85,6 +85,11 @@ class UpgradeReport:
     held: bool = False
     steps: tuple[tuple[str, float], ...] = ()
 
+    @property
+    def before_switch(self) -> bool:
+        """Whether the switch is still ahead, so that it matters if the release is in place."""
+        return self.state not in ("switched", "starting", "confirmed", "superseded", "withdrawn")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallReport:

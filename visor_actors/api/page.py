@@ -127,8 +127,9 @@ def _upgrade(upgrade: UpgradeReport | None) -> list[str]:
     lines = [
         "<h2>Upgrade</h2>",
         f"<p>{escape(upgrade.tag)} at height {upgrade.height}: {escape(upgrade.state)}</p>",
-        f"<p>release {ready}{', <b>held</b>' if upgrade.held else ''}</p>",
     ]
+    if upgrade.before_switch:
+        lines.append(f"<p>release {ready}{', <b>held</b>' if upgrade.held else ''}</p>")
     if upgrade.problem:
         lines.append(f"<p class=bad>{escape(upgrade.problem)} {escape(upgrade.next_step or '')}</p>")
     return lines

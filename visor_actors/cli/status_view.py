@@ -138,15 +138,23 @@ def exit_text(ended: ExitReport | None, now: float) -> str:
 def _upgrade(upgrade: UpgradeReport | None) -> str:
     if upgrade is None:
         return ""
-    ready = good("READY") if upgrade.prepared else bad("MISSING")
     held = f", {doubtful('held')}" if upgrade.held else ""
+    release = readiness(upgrade)
+    ready = f", release {release}" if release else ""
     what = f"{upgrade.tag} at height {upgrade.height}"
-    lines = [f"{heading('upgrade')} {what}: {upgrade.state}, release {ready}{held}"]
+    lines = [f"{heading('upgrade')} {what}: {upgrade.state}{ready}{held}"]
     if upgrade.problem:
         lines.append(f"  {bad(upgrade.problem)}")
     if upgrade.next_step:
         lines.append(f"  next: {upgrade.next_step}")
     return "\n".join(lines)
+
+
+def readiness(upgrade: UpgradeReport) -> str:
+    """Return READY or MISSING while it matters; nothing once the switch is done or will not come."""
+    if not upgrade.before_switch:
+        return ""
+    return good("READY") if upgrade.prepared else bad("MISSING")
 
 
 def _install(install: InstallReport | None) -> str:

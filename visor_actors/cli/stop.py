@@ -15,6 +15,7 @@ from visor_actors.cli.framework import Command, Invocation, Output, with_invocat
 if TYPE_CHECKING:
     from visor_actors.actors.control import StopMode
     from visor_actors.api.client import ControlClient
+    from visor_actors.cli.errors import CommandError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +47,17 @@ def command(invocation: Invocation, detach: bool, no_wait: bool, timeout: float 
 
     The node is stopped gracefully first; with --detach it goes on without visor."""
     from visor_actors.actors.control import StopMode
+    from visor_actors.api.client import NotRunning
     from visor_actors.cli.errors import CommandError
     from visor_actors.cli.terminal import print_json
     from visor_actors.cli.waiting import ProgressLine, until_gone
 
     mode = StopMode.DETACH if detach else StopMode.STOP
     client = invocation.client
-    pid = client.status().pid
+    try:
+        pid = client.status().pid
+    except NotRunning as error:
+        raise _nothing_to_stop(invocation) from error
     began = time.monotonic()
     with contextlib.ExitStack() as stack, ProgressLine() as progress:
         pidfd = os.pidfd_open(pid)
@@ -78,6 +83,26 @@ def command(invocation: Invocation, detach: bool, no_wait: bool, timeout: float 
             print_json(Stopped(mode=mode, pid=pid, ended=ended, seconds=seconds, message=message))
         case Output.HUMAN:
             click.echo(message)
+
+
+def _nothing_to_stop(invocation: Invocation) -> CommandError:
+    """What to say when no visor runs: the node may run all the same."""
+    from visor_actors.cli.disk import read_disk
+    from visor_actors.cli.errors import CommandError
+
+    home = invocation.layout
+    running = [f"{slot.slot} (pid {slot.pid})" for slot in read_disk(home).slots if slot.held]
+    if not running:
+        return CommandError(
+            "no visor runs on this home, and no node either",
+            where=str(home.root),
+            next_step="nothing; start them with visor-actors run or its service",
+        )
+    return CommandError(
+        f"no visor runs on this home, but its node does: {', '.join(running)}",
+        where=str(home.root),
+        next_step="take the node over with visor-actors run (it is not stopped), then stop both",
+    )
 
 
 def _state(client: ControlClient) -> str:

@@ -86,7 +86,8 @@ def _print(invocation: Invocation, accepted: Accepted) -> None:
 
 
 def _render(document: UpgradesDocument) -> str:
-    from visor_actors.cli.terminal import bad, good, moment, table
+    from visor_actors.cli.status_view import readiness
+    from visor_actors.cli.terminal import bad, moment, table
 
     if not document.upgrades:
         return "No upgrade so far."
@@ -94,9 +95,10 @@ def _render(document: UpgradesDocument) -> str:
     for upgrade in document.upgrades:
         began = upgrade.steps[0][1] if upgrade.steps else None
         last = upgrade.steps[-1][1] if upgrade.steps else None
-        ready = good("READY") if upgrade.prepared else bad("MISSING")
         state = upgrade.state + (", held" if upgrade.held else "")
-        rows.append((upgrade.tag, str(upgrade.height), state, ready, moment(began), moment(last)))
+        rows.append(
+            (upgrade.tag, str(upgrade.height), state, readiness(upgrade) or "-", moment(began), moment(last))
+        )
     text = table(("TAG", "HEIGHT", "STATE", "RELEASE", "ANNOUNCED", "LAST STEP"), rows)
     notes = [bad(f"{upgrade.tag}: {upgrade.problem}") for upgrade in document.upgrades if upgrade.problem]
     steps = [f"  next: {upgrade.next_step}" for upgrade in document.upgrades if upgrade.next_step]
