@@ -118,7 +118,7 @@ def test_last_lines_reach_over_a_rotation_and_bytes_that_are_no_text_do_no_harm(
 def test_no_line_is_lost_and_no_sigpipe_comes_when_the_shim_dies_in_a_flood(slot: SlotDriver) -> None:
     """The binary blocks while nobody reads, and goes on when the next shim does."""
     connection = slot.open()
-    binary = slot.start(connection, slot.script(flood(200_000)))
+    binary = slot.start(connection, slot.script(flood(100_000)))
     wait_until(lambda: (slot.folder / "logs" / "core.log").stat().st_size > 0)
     slot.kill_shim(connection)
     again = slot.open()
@@ -127,17 +127,17 @@ def test_no_line_is_lost_and_no_sigpipe_comes_when_the_shim_dies_in_a_flood(slot
         again = slot.open()
     record = again.hello.exits[0] if again.hello.exits else slot.exit(again)
     assert record.incarnation == binary.incarnation
-    assert whole_log(slot.files()) == flooded(200_000)
+    assert whole_log(slot.files()) == flooded(100_000)
 
 
 def test_no_line_is_lost_when_the_client_dies_in_a_flood(slot: SlotDriver) -> None:
     connection = slot.open()
-    slot.start(connection, slot.script(flood(200_000)))
+    slot.start(connection, slot.script(flood(100_000)))
     connection.close()
     wait_until(lambda: bool(slot.state()["exits"]))
     (record,) = slot.open().hello.exits
     assert record.code == 0
-    assert whole_log(slot.files()) == flooded(200_000)
+    assert whole_log(slot.files()) == flooded(100_000)
 
 
 def test_an_idle_binary_keeps_its_output_over_the_death_of_the_shim(slot: SlotDriver) -> None:

@@ -7,6 +7,7 @@ whenever it is readable. Closing a connection only detaches: shim and binary go 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -33,6 +34,7 @@ from visor_actors.node.custody_types import (
     InheritedOutput,
     LaunchOrder,
     ShimMessage,
+    Started,
 )
 from visor_actors.node.shim_process import find_shim, launch_shim, reap_shims
 
@@ -54,6 +56,7 @@ class ShimConnection:
         self._inbox = bytearray()
         self._requests = 0
         self._ended: ShimGone | None = None
+        self._pipe = -1
         self._early: list[ShimMessage] = []
 
     @classmethod
@@ -87,6 +90,7 @@ class ShimConnection:
             connection = cls(slot_dir, sock)
             try:
                 connection._greet(epoch, deadline)
+                connection._hold_pipe()
                 return connection
             except ShimGone:
                 connection.close()
@@ -168,6 +172,8 @@ class ShimConnection:
                     message = shim_wire.parse_message(fields)
                     if message is not None:
                         messages.append(message)
+                    if isinstance(message, Started):
+                        self._hold_pipe()
             except ShimGone as gone:
                 self._ended = gone
             except ValueError as error:
@@ -180,6 +186,9 @@ class ShimConnection:
     def close(self) -> None:
         """Detach. The shim and its binary go on. May be called more than once."""
         self._socket.close()
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
         reap_shims()
 
     def __enter__(self) -> Self:
@@ -189,6 +198,14 @@ class ShimConnection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _hold_pipe(self) -> None:
+        """Keep the pipe of the binary's output open, without reading: what is in it outlives both shim and
+        binary.
+        """
+        if self._pipe < 0:
+            with contextlib.suppress(OSError):  # output that is not captured has no pipe
+                self._pipe = os.open(self._slot_dir / "output", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     # the handshake
 
