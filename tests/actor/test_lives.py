@@ -54,7 +54,7 @@ def stopping(it: Bench, name: str) -> Action:
     """Return an action that ends the actor ``name`` as if it had called ``context.stop()`` itself."""
 
     def action() -> None:
-        cell = it.system._find(it.system._root, name)
+        cell = it.cell(name)
         assert isinstance(cell, ActorCell)
         cell.context.stop()
 

@@ -39,7 +39,7 @@ from visor_actors.actor import (
 )
 from visor_actors.actor.switchboard import STASH_LIMIT
 from visor_actors.testing import FakeClock, Probe, running
-from visor_actors.testing.faulty import Action, Do
+from visor_actors.testing.faulty import Action, Do, Lived
 
 A, B = Address("a"), Address("b")
 SLOW = Backoff(base=1000.0, maximum=1000.0, jitter=0.0)
@@ -182,10 +182,12 @@ def test_a_full_inbox_drops_with_a_count_and_a_stop_overtakes_what_is_in_it() ->
             it.system.tell(A, number)
         assert it.system.tree().children[0].inbox_depth == 10_000
         assert it.system.dead_letters == 3
+        cell = it.cell("a")
         it.system.stop()
+        it.events.wait_until(lambda: cell.stop_ordered)
         go.set()
         it.run.outcome()
-    assert not [life for life in lives.all(object) if isinstance(life, int)]
+    assert not [life for life in lives.all(Lived) if isinstance(life.what, int)]
     assert it.system.dead_letters == 10_003
 
 

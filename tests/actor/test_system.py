@@ -25,6 +25,7 @@ from visor_actors.actor import (
     SupervisorSpec,
 )
 from visor_actors.actor.publisher import Throttle
+from visor_actors.actor.supervisor_cell import SupervisorCell
 from visor_actors.testing import FakeClock, Probe, running
 
 BOOM = raising(RuntimeError("boom"))
@@ -57,6 +58,9 @@ def test_a_reload_changes_delay_and_budget_of_the_running_tree() -> None:
                 "inner": SupervisionSettings(max_restarts=10, window_seconds=1000.0),
             }
         )
+        supervisor = it.cell("inner")
+        assert isinstance(supervisor, SupervisorCell)
+        it.events.wait_until(lambda: supervisor.core.children["a"].backoff.base == 1.0)
         for generation in range(1, 5):
             it.do("a", BOOM)
             delay = it.events.expect(RestartScheduled).delay

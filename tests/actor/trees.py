@@ -16,6 +16,7 @@ from visor_actors.actor import (
     Intensity,
     SupervisorSpec,
 )
+from visor_actors.actor.cell import Cell
 from visor_actors.testing.faulty import Action, Do, Lived, Script
 from visor_actors.testing.harness import Run, running
 from visor_actors.testing.probe import PATIENCE, Probe
@@ -40,6 +41,11 @@ class Bench:
 
     def do(self, name: str, action: Action) -> None:
         self.system.tell(Address(name), Do(action))
+
+    def cell(self, name: str) -> Cell:
+        found = self.system._find(self.system._root, name)
+        assert found is not None
+        return found
 
     def ask(self, name: str, body: object, timeout: float = PATIENCE) -> object:
         return self.system.ask(Address(name), body, timeout=timeout)

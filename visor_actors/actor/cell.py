@@ -96,8 +96,8 @@ class Cell(pykka.ThreadingActor):
 
     def order_stop(self) -> None:
         """Ask this incarnation to end; the order overtakes all messages, and a start that has not begun."""
-        self.stop_ordered = True
         self.actor_inbox.control(StopOrder())
+        self.stop_ordered = True
 
     # --- the thread
 
