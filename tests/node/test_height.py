@@ -272,8 +272,8 @@ def test_the_first_start_after_an_upgrade_needs_the_height() -> None:
         plan(FIRST, ALONE)
 
 
-def test_history_is_wanted_after_a_crash_only() -> None:
-    assert [kind for kind in StartKind if wants_history(kind)] == [CRASH]
+def test_history_is_wanted_for_every_start_but_the_first_after_an_upgrade() -> None:
+    assert [kind for kind in StartKind if wants_history(kind)] == [ORDINARY, CRASH]
 
 
 @pytest.mark.parametrize(

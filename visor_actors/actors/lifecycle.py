@@ -92,6 +92,9 @@ CLEAN_KEY = "lifecycle.clean"
 """
 LIVED_KEY = "lifecycle.core-lived"
 ASK_AGAIN_SECONDS = 1.0
+FAILED_START = 255
+"""With this code a node ends that cannot start, for whatever reason."""
+AT_ONCE_SECONDS = 10.0
 LIVED_SECONDS = 30.0
 """A core that lived this long has got somewhere, even if nobody saw it answer."""
 
@@ -258,7 +261,7 @@ class LifecycleActor(Actor):
             if slot is Slot.CORE:
                 if record.ended_at - record.started_at >= LIVED_SECONDS:
                     self._count_lived(record.incarnation)
-                self._refused_height = refused_height(record.last_lines)
+                self._refused_height = self._height_not_found(record)
                 last: dict[str, Json] = {"at": record.ended_at, "lines": list(record.last_lines)}
                 self._remember(LAST_EXIT_KEY, last)
             if not record.requested:
@@ -284,6 +287,23 @@ class LifecycleActor(Actor):
             )
             self._advance(SlotExited(slot=slot, requested=record.requested, how=how))
         self.context.tell(slot.address, AcknowledgeExit(incarnation=record.incarnation))
+
+    def _height_not_found(self, record: ExitRecord) -> int | None:
+        """The snapshot height which this start did not find, as far as that can be known.
+
+        Its last lines say so where they are captured. Elsewhere a core that ended at once with the exit code of a
+        failed start is taken to have missed the height that history gave it: the next start then goes without.
+        """
+        said = refused_height(record.last_lines)
+        plan = self._launch.plan if self._launch is not None else None
+        if said is not None or record.last_lines or plan is None or plan.height is None:
+            return said
+        at_once = record.ended_at - record.started_at < AT_ONCE_SECONDS
+        from_history = plan.height != self._upgrade_height()
+        return plan.height if record.code == FAILED_START and at_once and from_history else None
+
+    def _upgrade_height(self) -> int | None:
+        return self._machine.order.upgrade_height if self._machine.order is not None else None
 
     def _count_incarnation(self, slot: Slot, incarnation: int) -> None:
         if incarnation > self._incarnations.get(slot, 0):

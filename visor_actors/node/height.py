@@ -122,8 +122,11 @@ class HeightPlan:
 
 
 def wants_history(kind: StartKind) -> bool:
-    """Whether the data node's history must be asked for (while it is down) before such a start is planned."""
-    return kind is StartKind.AFTER_CRASH
+    """Whether the data node's history must be asked for (while it is down) before such a start is planned.
+
+    After a graceful stop too: a data node that lags behind its core ends behind the core's latest snapshot.
+    """
+    return kind is not StartKind.FIRST_AFTER_UPGRADE
 
 
 def refused_height(lines: Iterable[str]) -> int | None:
