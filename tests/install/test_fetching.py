@@ -407,6 +407,13 @@ def test_a_file_missing_in_a_local_folder_is_answered_with_what_is_there(
     assert "other.zip" in error.message
 
 
+def test_a_local_folder_that_cannot_be_read_is_tried_again_later(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "releases").write_text("a file where a folder should be")
+    error = bench.fail(source=str(tmp_path / "releases"), limits=QUICK)
+    assert (error.kind, error.transient) == (FailureKind.FILE_SYSTEM, True)
+    assert "autoInstall.source" in error.next_step
+
+
 def test_a_proxy_of_the_environment_is_used(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         asked: list[bytes] = []

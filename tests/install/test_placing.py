@@ -180,12 +180,13 @@ def test_staging_of_releases_long_gone_is_removed(bench: Bench) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 KiB."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of its own, of 300 KiB unless the test's parameter says otherwise."""
     folder = tmp_path / "small"
     folder.mkdir()
+    size = getattr(request, "param", "300k")
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k,mode=755", "none", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "none", str(folder)],
         capture_output=True,
         check=False,
     )
@@ -209,6 +210,24 @@ def test_a_full_disk_leaves_nothing_that_looks_installed(bench: Bench, small_dis
     assert full.fail().kind is FailureKind.DISK_FULL
     (small_disk / "filler").unlink()
     assert not (home / TAG).exists()
+
+
+@pytest.mark.parametrize("small_disk", ["8m"], indirect=True)
+def test_staging_on_another_file_system_is_a_clear_failure(bench: Bench, small_disk: Path) -> None:
+    (bench.home / ".visor").symlink_to(small_disk)
+    error = bench.fail(limits=Limits(reserve_mib=0))
+    assert error.kind is FailureKind.FILE_SYSTEM
+    assert "one file system" in error.next_step
+
+
+def test_what_staging_holds_is_nobody_else_s(bench: Bench) -> None:
+    old = os.umask(0)
+    try:
+        bench.fail(source_folder=None)
+    finally:
+        os.umask(old)
+    for folder in (bench.home / ".visor", bench.staging.parent, bench.staging):
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 # Checking a folder without network

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from visor_actors.install.errors import InstallError
+from visor_actors.install.errors import InstallError, TransferFailed
 
 T = TypeVar("T")
 
@@ -56,7 +56,12 @@ class Patience:
         """Wait before the next try, or raise ``error`` when there shall be none."""
         self._failures += 1
         delay = max(backoff_delay(self._failures, self._rng), error.retry_after or 0.0)
-        if not error.transient or self._failures >= self._attempts or delay > self._longest_wait:
+        # A full disk is not waited for here: the owner shows it, and comes back.
+        if (
+            not isinstance(error, TransferFailed)
+            or self._failures >= self._attempts
+            or delay > self._longest_wait
+        ):
             raise error
         self._on_retry(error, delay)
         self._sleep(delay)

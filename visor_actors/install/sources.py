@@ -18,7 +18,6 @@ from visor_actors.install.errors import (
     ResumeRefused,
     TransferFailed,
     Unavailable,
-    storage_error,
 )
 from visor_actors.install.messages import FailureKind
 from visor_actors.install.responses import parse_content_range, strong_validator, without_query
@@ -199,6 +198,10 @@ class FolderSource:
     def __init__(self, template: str, tag: str) -> None:
         template = template.removeprefix("file://")
         self._template = template if "{asset}" in template else os.path.join(template, "{tag}", "{asset}")
+        if ".." in tag.split("/"):
+            raise Unavailable(
+                FailureKind.RELEASE_MISSING, f"{tag!r} names no folder", "check the release's tag"
+            )
         self._tag = tag
 
     def find(self, name: str) -> Asset:
@@ -209,7 +212,7 @@ class FolderSource:
         except FileNotFoundError:
             raise self._missing(path) from None
         except OSError as error:
-            raise storage_error(error, f"read {path}") from error
+            raise _unreadable(path, error) from error
         if not stat.S_ISREG(found.st_mode):
             raise Unavailable(
                 FailureKind.ASSET_MISSING, f"{path} is not a file", "correct autoInstall.source"
@@ -226,13 +229,13 @@ class FolderSource:
             if resume is not None and resume.validator == validator:
                 offset = file.seek(resume.offset)
         except OSError as error:
-            raise storage_error(error, f"read {asset.url}") from error
+            raise _unreadable(asset.url, error) from error
 
         def read(size: int) -> bytes:
             try:
                 return file.read(size)
             except OSError as error:
-                raise storage_error(error, f"read {asset.url}") from error
+                raise _unreadable(asset.url, error) from error
 
         return Body(offset=offset, total=found.st_size, validator=validator, read=read, close=file.close)
 
@@ -252,6 +255,14 @@ class FolderSource:
                 "put the release there or correct autoInstall.source and autoInstall.asset.name",
             )
         return Unavailable(FailureKind.ASSET_MISSING, f"there is no {path}", "correct autoInstall.source")
+
+
+def _unreadable(path: str | Path, error: OSError) -> TransferFailed:
+    return TransferFailed(
+        FailureKind.FILE_SYSTEM,
+        f"{path} cannot be read: {error.strerror or error}",
+        "check autoInstall.source, its mount, and who may read it",
+    )
 
 
 def _file_identity(path: Path, found: os.stat_result) -> str:
