@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -27,6 +28,7 @@ from visor_actors.actor import (
 from visor_actors.actor.publisher import Throttle
 from visor_actors.actor.supervisor_cell import SupervisorCell
 from visor_actors.testing import FakeClock, Probe, running
+from visor_actors.testing.faulty import Lived
 
 BOOM = raising(RuntimeError("boom"))
 
@@ -216,10 +218,21 @@ def test_the_rate_limit_is_per_child_and_kind_and_starts_again_after_its_period(
     assert throttle.admit("Exited", "a", 61.0)
 
 
-def test_a_keyboard_interrupt_in_the_roots_loop_stops_the_tree_in_order() -> None:
-    lives, (a,) = scripts("a")
-    with bench(faulty(a), lives=lives) as it:
-        it.started("a", 1)
-        it.system.inject(Address("root"), raising(KeyboardInterrupt()))
-        assert it.run.outcome().kind is OutcomeKind.CRASHED
-    assert it.exited("a", 1).failure is None
+def test_a_keyboard_interrupt_of_the_waiting_root_stops_the_tree_in_order() -> None:
+    lives, (a, b) = scripts("a", "b")
+    events = Probe()
+    system = ActorSystem(SupervisorSpec(id="root", children=(faulty(a), faulty(b))), on_event=events)
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        events.expect(ActorStarted, lambda event: event.child == "b")
+        signal.pthread_kill(main, signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    outcome = system.run()
+    interrupter.join()
+    assert outcome.kind is OutcomeKind.CRASHED
+    assert outcome.failure is not None
+    assert outcome.failure.type_name == "KeyboardInterrupt"
+    assert [life.name for life in lives.all(Lived) if life.what == "terminate"] == ["b", "a"]

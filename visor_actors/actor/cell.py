@@ -106,8 +106,11 @@ class Cell(pykka.ThreadingActor):
         _threads.cell = self
         self._ident = threading.get_ident()
         try:
-            self._actor_loop()
-        except BaseException as error:  # from the inbox: Pykka guards the handlers only
+            try:
+                self._actor_loop()
+            except BaseException as error:  # from the inbox: Pykka guards the handlers only
+                self.recover(error)
+        except BaseException as error:
             self.fail(error)
         finally:
             _threads.cell = None
@@ -123,6 +126,10 @@ class Cell(pykka.ThreadingActor):
             self.actor_inbox.close()  # what waits goes back first, then what it died of goes before that
             self._condemn(message)
         self.busy = None
+
+    def recover(self, error: BaseException) -> None:
+        """The loop itself was broken off by ``error``, on this thread."""
+        self.fail(error)
 
     def dispatch(self, message: object) -> None:
         """Handle one message; what it raises is a crash."""

@@ -126,6 +126,11 @@ class SupervisorCell(Cell):
         except BaseException as error:
             self._survive(error)
 
+    def recover(self, error: BaseException) -> None:
+        """Stop the children in order all the same. A second break gives them up."""
+        self._survive(error)
+        self._actor_loop_running()
+
     def _dispatch(self, message: object) -> None:
         match message:
             case TimerFired() | ChildStarted() | ChildExited():

@@ -38,7 +38,10 @@ def is_replayable(message: object) -> bool:
 
 
 class Slot:
-    """One address. All methods may be called from any thread and never raise."""
+    """One address. All methods may be called from any thread and never raise.
+
+    No inbox is ever called while the lock is held: a closing inbox calls back.
+    """
 
     def __init__(self, name: str, publish: Callable[[DeadLetter], None]) -> None:
         self.name = name
@@ -76,21 +79,28 @@ class Slot:
         if deaths >= DEATHS_OF_POISON:
             self.dead(message, DeadLetterReason.POISON)
             return
-        with self._lock:
-            reason = self._keep(message, deaths)
+        while True:
+            inbox = self._inbox
+            if inbox is not None and not inbox.closed:
+                if deaths:
+                    if inbox.offer_answer(Replayed(message, deaths)):
+                        return
+                else:
+                    refusal = inbox.offer(message)
+                    if refusal is None:
+                        return
+                    if refusal is Refusal.FULL:
+                        self.dead(message, DeadLetterReason.INBOX_FULL)
+                        return
+            with self._lock:
+                if self._inbox is not inbox:
+                    continue  # somebody else serves since
+                reason = self._keep(message, deaths)
+            break
         if reason is not None:
             self.dead(message, reason)
 
     def _keep(self, message: object, deaths: int) -> DeadLetterReason | None:
-        if self._inbox is not None:
-            if deaths == 0 and not self._inbox.closed:
-                refusal = self._inbox.offer(message)
-                if refusal is None:
-                    return None
-                if refusal is Refusal.FULL:
-                    return DeadLetterReason.INBOX_FULL
-            elif not self._inbox.closed and self._inbox.offer_answer(Replayed(message, deaths)):
-                return None
         if self._retired or not is_replayable(message):
             return DeadLetterReason.NOT_RUNNING
         if isinstance(message, Coalesced):
@@ -105,13 +115,18 @@ class Slot:
 
     def attach(self, inbox: Inbox, generation: int) -> None:
         """Let ``inbox`` serve this address; it first gets what has been waiting."""
-        with self._lock:
-            self.generation = generation
-            self._retired = False
-            for kept in self._stash:
-                inbox.offer_answer(kept if kept.deaths else kept.message)
-            self._stash.clear()
-            self._inbox = inbox
+        while True:
+            with self._lock:
+                waiting, self._stash = self._stash, deque()
+                if not waiting or inbox.closed:
+                    self._stash = waiting
+                    self.generation = generation
+                    self._retired = False
+                    self._inbox = inbox
+                    return
+            for kept in waiting:
+                if not inbox.offer_answer(kept if kept.deaths else kept.message):
+                    self.take_back(kept.message, deaths=kept.deaths)
 
     def detach(self, inbox: Inbox) -> None:
         """``inbox`` serves no more (if it still did)."""
