@@ -291,8 +291,8 @@ class LifecycleActor(Actor):
     def _height_not_found(self, record: ExitRecord) -> int | None:
         """The snapshot height which this start did not find, as far as that can be known.
 
-        Its last lines say so where they are captured. Elsewhere a core that ended at once with the exit code of a
-        failed start is taken to have missed the height that history gave it: the next start then goes without.
+        Its last lines say so where they are captured. Elsewhere a core that ended at once with the exit code
+        of a failed start is taken to have missed the height that history gave it: the next start goes without.
         """
         said = refused_height(record.last_lines)
         plan = self._launch.plan if self._launch is not None else None
