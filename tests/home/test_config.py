@@ -507,3 +507,29 @@ def test_a_good_configuration_imports_nothing_heavy(tmp_path: Path) -> None:
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     modules = set(json.loads(output))
     assert not modules & {"tomlkit", "yaml", "difflib", "sqlite3", "visor_actors.home.toml_places", "asyncio"}
+
+
+def test_a_version_that_yaml_takes_for_a_number_keeps_its_spelling(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "upgradeFolders:\n  1.20: v1\n  on: v2\n", name="config.yaml")
+    assert loaded.config.upgrade_folders == {"1.20": "v1", "on": "v2"}
+
+
+@pytest.mark.parametrize(
+    "text", ["null: 1\n", "true: 1\n", "? [a]\n: 1\n", "\0", "&a x: *a\n", "!!python/x y: 1\n"]
+)
+def test_strange_yaml_is_a_problem_and_never_a_crash(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text, name="config.yaml")
+
+
+def test_anchors_that_multiply_cost_no_more_than_their_text(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [1, 2]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
+    assert len(problems(tmp_path, "\n".join(lines), name="config.yaml")) == 60
+
+
+@pytest.mark.parametrize("depth", [100, 300, 1000, 100_000])
+def test_deep_nesting_is_a_problem_and_never_a_crash(tmp_path: Path, depth: int) -> None:
+    text = "x = " + "[" * depth + "]" * depth + "\n"
+    assert problems(tmp_path, text)
+    (tmp_path / "config.toml").unlink()
+    if depth <= 1000:
+        assert problems(tmp_path, text.replace("=", ":"), name="config.yaml")

@@ -148,6 +148,29 @@ def test_a_corrupt_file_is_set_aside_and_a_new_one_begun(path: Path) -> None:
         assert journal.set_aside == path.with_name("journal.db.corrupt-19700101T000000Z-2")
 
 
+@pytest.mark.parametrize("before", [None, b"garbage" * 1000])
+def test_of_many_that_open_at_once_all_get_the_same_journal(path: Path, before: bytes | None) -> None:
+    if before is not None:
+        path.write_bytes(before)
+    barrier = threading.Barrier(8)
+    aside: list[Path | None] = []
+
+    def open_and_write(number: int) -> None:
+        barrier.wait(20)
+        with Journal.open(path) as mine:
+            aside.append(mine.set_aside)
+            mine.put(f"key-{number}", number)
+
+    threads = [threading.Thread(target=open_and_write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([one for one in aside if one is not None]) == (0 if before is None else 1)
+    with Journal.open(path) as journal:
+        assert [journal.get(f"key-{number}") for number in range(8)] == list(range(8))
+
+
 @pytest.mark.parametrize("keep", [0, 50, 1000, 4096, 6000])
 def test_a_truncated_file_never_keeps_visor_from_starting(path: Path, keep: int) -> None:
     with Journal.open(path) as journal:

@@ -1,6 +1,7 @@
 """The home folder: where everything is, what is configured, what runs, and what has happened so far.
 
-What others may use is exported here, and imported only when it is asked for.
+What others may use is exported here, and imported only when it is asked for. (``initialise`` is in its module
+of that name.)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
         JournalUnavailable,
         Problem,
     )
-    from visor_actors.home.initialise import InitReport, initialise
+    from visor_actors.home.initialise import InitReport
     from visor_actors.home.journal import HistoryEntry, Journal, UpgradeRow
     from visor_actors.home.layout import Finding, HomeLayout
     from visor_actors.home.run_config import BinaryConfig, RpcConfig, RunConfig, load_run_config
@@ -38,7 +39,7 @@ _MODULES = {
         "JournalUnavailable",
         "Problem",
     ),
-    "initialise": ("InitReport", "initialise"),
+    "initialise": ("InitReport",),
     "journal": ("HistoryEntry", "Journal", "UpgradeRow"),
     "layout": ("Finding", "HomeLayout"),
     "run_config": ("BinaryConfig", "RpcConfig", "RunConfig", "load_run_config"),
@@ -69,7 +70,6 @@ __all__ = [
     "VisorConfig",
     "brand",
     "describe_changes",
-    "initialise",
     "load_config",
     "load_run_config",
     "read_current",

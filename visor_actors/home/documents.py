@@ -119,10 +119,10 @@ def _parse_yaml(path: Path, text: str) -> Mapping[str, object]:
             return {}
         if not isinstance(node, yaml.MappingNode):
             raise _invalid(path, line=1, column=1, allowed="must be a table of keys and values")
-        problems = _repeated_keys(path, node)
+        problems = _repeated_keys(path, node, set())
         if problems:
             raise ConfigurationInvalid(tuple(problems))
-        values = yaml.safe_load(text)
+        values = _load_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = error.problem or error.context or "cannot be understood"
@@ -140,13 +140,33 @@ def _parse_yaml(path: Path, text: str) -> Mapping[str, object]:
     return values
 
 
-def _repeated_keys(path: Path, node: yaml.Node, seen: frozenset[int] = frozenset()) -> list[Problem]:
-    """YAML would silently keep the last of two; an operator who wrote both meant one of them."""
+def _load_yaml(text: str) -> object:
+    """Load with every key as the text it is written as: a version 1.20 is not the number 1.2, and ``on`` not
+    true."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    key.tag = "tag:yaml.org,2002:str"
+            loaded: dict[object, object] = super().construct_mapping(node, deep=deep)
+            return loaded
+
+    return yaml.load(text, Loader=Loader)  # a SafeLoader
+
+
+def _repeated_keys(path: Path, node: yaml.Node, seen: set[int]) -> list[Problem]:
+    """YAML would silently keep the last of two; an operator who wrote both meant one of them.
+
+    ``seen`` is shared by the whole walk: anchors make a graph of the document, which has few nodes but can
+    have very many paths.
+    """
     import yaml
 
     if id(node) in seen:
         return []
-    seen |= {id(node)}
+    seen.add(id(node))
     problems: list[Problem] = []
     if isinstance(node, yaml.SequenceNode):
         for entry in node.value:
@@ -177,22 +197,24 @@ def _yaml_places(text: str) -> Mapping[Place, tuple[int, int]]:
 
     places: dict[Place, tuple[int, int]] = {}
 
-    def walk(node: yaml.Node, path: Place, seen: frozenset[int]) -> None:
+    seen: set[int] = set()
+
+    def walk(node: yaml.Node, path: Place) -> None:
         if id(node) in seen:
             return
-        seen |= {id(node)}
+        seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 below = (*path, str(key.value))
                 places[below] = (key.start_mark.line + 1, key.start_mark.column + 1)
-                walk(value, below, seen)
+                walk(value, below)
         elif isinstance(node, yaml.SequenceNode):
             for index, entry in enumerate(node.value):
                 below = (*path, index)
                 places[below] = (entry.start_mark.line + 1, entry.start_mark.column + 1)
-                walk(entry, below, seen)
+                walk(entry, below)
 
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is not None:
-        walk(root, (), frozenset())
+        walk(root, ())
     return places

@@ -4,16 +4,19 @@ repair.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from visor_actors.home.errors import JournalUnavailable
 
 BUSY_SECONDS = 2.0
+OPENING_SECONDS = 5.0
 VERSION = 1
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # Beyond this a check of the whole file would be felt at every start.
@@ -47,17 +50,44 @@ def open_database(
     With ``read_only`` nothing is made, changed or set aside. Raises :class:`JournalUnavailable`.
     """
     try:
-        try:
-            return _open(path, read_only=read_only), None
-        except sqlite3.DatabaseError as error:
-            if read_only or not is_corrupt(error):
-                raise
+        if read_only:
+            return _open(path, read_only=True), None
+        # One at a time: of two that find the file corrupt, the second would set the first one's new file
+        # aside.
+        with _alone(path):
+            try:
+                return _open(path, read_only=False), None
+            except sqlite3.DatabaseError as error:
+                if not is_corrupt(error):
+                    raise
             aside = _set_aside(path, clock())
             return _open(path, read_only=False), aside
     except sqlite3.Error as error:
         raise unavailable(path, error) from error
     except OSError as error:
         raise JournalUnavailable(f"{path}: {error.strerror}", next_step=_NEXT_STEP) from error
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock that everybody holds who opens the journal to write."""
+    fd = os.open(path.with_name(f"{path.name}.opening"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + OPENING_SECONDS
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise JournalUnavailable(
+                        f"{path} is being opened by another process, which is stuck",
+                        next_step=_NEXT_STEP,
+                    ) from None
+                time.sleep(0.002)
+        yield
+    finally:
+        os.close(fd)
 
 
 def is_corrupt(error: sqlite3.Error) -> bool:

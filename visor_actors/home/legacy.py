@@ -28,7 +28,7 @@ def modernise(values: Mapping[str, object]) -> Modern:
     if isinstance(modern.get("Admin"), Mapping):
         del modern["Admin"]
         warnings.append("Admin: a table of the node's own configuration, ignored here; remove it")
-    table = next((name for name in modern if name.lower() == "autoinstall"), None)
+    table = next((name for name in modern if str(name).lower() == "autoinstall"), None)
     install = modern.get(table) if table is not None else None
     if table is not None and isinstance(install, Mapping):
         old = install.get("assets")
@@ -49,8 +49,8 @@ def _asset(old: Mapping[str, object]) -> dict[str, object] | None:
     are several).
     """
     known = _OLD_ASSET_KEYS | _OLD_BINARY_KEYS
-    if all(name.lower() in known for name in old):
-        return {known[name.lower()]: value for name, value in old.items()}
+    if all(str(name).lower() in known for name in old):
+        return {known[str(name).lower()]: value for name, value in old.items()}
     inner = [(name, entry) for name, entry in old.items() if isinstance(entry, Mapping)]
     if len(inner) != len(old):
         return None
