@@ -247,6 +247,9 @@ def test_a_file_behind_links_is_watched_where_it_really_is(tmp_path: Path) -> No
         (data / "next").rename(data / "now")
         home.wait_for_restarts(2)
 
+        (data / "two" / "config.toml").write_text("maxNumberOfRestarts = 4\n")
+        home.wait_for_restarts(4)
+
 
 def test_a_restarted_watcher_compares_with_what_is_in_force(watched: Watched) -> None:
     watched.file.write_text("maxNumberOfRestarts = 7\n")
@@ -261,6 +264,7 @@ def test_a_restarted_watcher_compares_with_what_is_in_force(watched: Watched) ->
     watched.file.write_text("maxNumberOfRestarts = 1\n")
 
     changed = watched.wait_for_restarts(1)
+    assert watched.told.count(ConfigChanged) == 2
     assert [(one.old, one.new) for one in changed.changes] == [("7", "1")]
 
 

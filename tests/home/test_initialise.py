@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import threading
 from pathlib import Path
 
 import jsonschema
@@ -109,6 +110,23 @@ def test_nothing_is_ever_overwritten_and_what_is_missing_is_completed(tmp_path: 
     assert tmp_path / "genesis" / "run-config.toml" in report.kept
     again = initialise(tmp_path)
     assert not again.created
+
+
+def test_of_many_that_make_a_home_at_once_each_file_is_made_by_one(tmp_path: Path) -> None:
+    barrier = threading.Barrier(8)
+    made: list[Path] = []
+
+    def make(word: str) -> None:
+        barrier.wait(20)
+        made.extend(path for path in initialise(tmp_path, brand=word).created if path.suffix == ".toml")
+
+    threads = [threading.Thread(target=make, args=(f"brand{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == sorted(tmp_path.rglob("*.toml"))
+    assert len(made) == 3
 
 
 def test_a_dangling_link_is_not_written_through(tmp_path: Path) -> None:

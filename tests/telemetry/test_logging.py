@@ -193,6 +193,21 @@ def test_a_reader_that_stands_still_stops_nobody_and_is_told_what_it_missed(pipe
     assert flood[-1]["message"] == "the last one"
 
 
+def test_what_was_missed_is_never_told_in_the_middle_of_a_line(pipe: Pipe) -> None:
+    fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, 4096)
+    subject = log(pipe)
+    for number in range(100):
+        subject.record(Event(name="flood", message=f"{number} " + "x" * 10_000))
+    text = ""
+    while not subject.flush(0.0):
+        text += pipe.read()
+    text += pipe.read()
+    lines = [json.loads(line) for line in text.splitlines()]
+    flood = [line for line in lines if line["event"] == "flood"]
+    assert [line["fields"]["count"] for line in lines if line["event"] == "log.dropped"] == [100 - len(flood)]
+    assert flood[0]["message"].startswith("0 ")
+
+
 def test_a_line_longer_than_the_pipe_arrives_whole_when_it_is_read(pipe: Pipe) -> None:
     fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(pipe.reading, True)

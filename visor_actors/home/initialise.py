@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,11 +82,10 @@ def _file(folder: Path, names: tuple[str, ...], text: str, created: list[Path], 
         kept.extend(present)
         return
     path = folder / names[0]
-    temporary = folder / f".{path.name}.{os.getpid()}.new"
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=folder)  # mode 0600
+    temporary = Path(name)
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(fd, "w", encoding="utf-8") as file:
-            os.fchmod(fd, 0o600)
             file.write(text)
         # link, not rename: it fails if somebody else has made the file in the meantime.
         os.link(temporary, path)
