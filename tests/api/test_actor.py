@@ -154,8 +154,9 @@ def test_two_hundred_connections_at_once_are_all_answered(layout: HomeLayout, se
 
 
 def test_two_hundred_silent_connections_do_not_lock_the_operator_out(
-    layout: HomeLayout, served: FakeVisor
+    layout: HomeLayout, served: FakeVisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("visor_actors.api.exchange.REQUEST_SECONDS", 600.0)  # not that is to end them
     silent = [connect_private(layout.socket, PATIENT) for _ in range(200)]
     try:
         assert ControlClient(layout.socket, timeout=PATIENT).status() == served.report

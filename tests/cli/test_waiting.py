@@ -117,11 +117,43 @@ def test_prepare_says_why_a_release_could_not_be_prepared(
     run: Runner, layout: HomeLayout, served: FakeVisor
 ) -> None:
     failed = InstallReport(tag="v1", phase="failed", problem="the digest is wrong")
-    installing(served, failed, UpgradeReport(tag="v1", height=10, state="preparing"))
+    upgrade = UpgradeReport(tag="v1", height=10, state="preparing")
+    served.report = replace(served.report, install=None)
+    served.on_command = lambda: installing(served, failed, upgrade)
     ran = run("--home", layout.root, "prepare", "v1")
     assert ran.code == 1
     assert "v1 could not be prepared: the digest is wrong" in ran.err
     assert "next:" in ran.err
+
+
+def test_prepare_does_not_take_an_earlier_failure_for_the_answer(
+    run: Runner, layout: HomeLayout, served: FakeVisor
+) -> None:
+    failed = InstallReport(tag="v1", phase="failed", problem="no connection")
+    upgrade = UpgradeReport(tag="v1", height=10, state="preparing", problem="no connection")
+    installing(served, failed, upgrade)
+
+    def done() -> None:
+        (layout.root / "v1").mkdir()
+        installing(served, None, replace(upgrade, state="prepared", prepared=True, problem=None))
+
+    timer = threading.Timer(0.3, done)
+    served.on_command = timer.start
+    ran = run("--home", layout.root, "prepare", "v1")
+    timer.join()
+    assert ran.code == 0, ran.err
+
+
+def test_prepare_of_what_cannot_be_prepared_ends(
+    run: Runner, layout: HomeLayout, served: FakeVisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visor_actors.cli.preparing._SETTLE_SECONDS", 0.1)
+    upgrade = UpgradeReport(tag="v1", height=10, state="preparing", problem="no asset", next_step="wait")
+    installing(served, None, upgrade)
+    ran = run("--home", layout.root, "prepare", "v1")
+    assert ran.code == 1
+    assert "no asset" in ran.err
+    assert "next:  wait" in ran.err
 
 
 def test_no_command_leaves_a_descriptor_behind(run: Runner, layout: HomeLayout, served: FakeVisor) -> None:

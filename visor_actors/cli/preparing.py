@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from visor_actors.home.layout import HomeLayout
     from visor_actors.install.order import InstallOrder
 
-_SETTLE_SECONDS = 5.0
+_LOOK_SECONDS = 0.2
+_SETTLE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,37 +35,47 @@ def prepare(invocation: Invocation, tag: str, show: Callable[[InstallReport], No
     """Fetch, verify and unpack ``tag``; ``show`` is called with the progress. Raises CommandError."""
     from visor_actors.api.client import NotRunning
 
+    client = invocation.client
     try:
-        invocation.client.prepare(tag)
+        before = client.status().install
+        client.prepare(tag)
     except NotRunning:
         return _prepare_here(invocation.layout, tag, show)
-    return _follow(invocation, tag, show)
+    return _follow(invocation, tag, before, show)
 
 
-def _follow(invocation: Invocation, tag: str, show: Callable[[InstallReport], None]) -> Prepared:
-    """Watch the running visor do it."""
+def _follow(
+    invocation: Invocation, tag: str, before: InstallReport | None, show: Callable[[InstallReport], None]
+) -> Prepared:
+    """Watch the running visor do it. ``before`` is what was shown before it was asked: that is no news."""
     client = invocation.client
-    idle_since: float | None = None
+    idle_since = time.monotonic()
     while True:
         report = client.status()
         install = report.install if report.install is not None and report.install.tag == tag else None
-        if install is not None:
-            idle_since = None
-            show(install)
+        # Between two stages nothing may be shown for a moment.
+        settled = time.monotonic() - idle_since > _SETTLE_SECONDS
+        if install is not None and (install != before or settled):
             if install.phase == "failed":
                 raise _failed(tag, install.problem, None)
+            idle_since = time.monotonic()
+            before = None
+            show(install)
         else:
             known = next((upgrade for upgrade in client.upgrades() if upgrade.tag == tag), None)
             folder = _folder(invocation.layout, tag, known)
-            if known is not None and known.problem:
-                raise _failed(tag, known.problem, known.next_step)
-            # Between two stages nothing may be shown for a moment.
-            idle_since = idle_since or time.monotonic()
-            if (known is not None and known.prepared) or time.monotonic() - idle_since > _SETTLE_SECONDS:
-                if not (invocation.layout.root / folder).is_dir():
-                    raise _failed(tag, "visor is at it no more, and the folder is not there", None)
+            there = (invocation.layout.root / folder).is_dir()
+            if there and ((known is not None and known.prepared) or (settled and not _troubled(known))):
                 return Prepared(tag=tag, folder=folder, by="visor")
-        time.sleep(0.2)
+            if settled:
+                problem = known.problem if known is not None else None
+                step = known.next_step if known is not None else None
+                raise _failed(tag, problem or "visor is at it no more, and the folder is not there", step)
+        time.sleep(_LOOK_SECONDS)
+
+
+def _troubled(upgrade: UpgradeReport | None) -> bool:
+    return upgrade is not None and upgrade.problem is not None
 
 
 def _folder(layout: HomeLayout, tag: str, known: UpgradeReport | None) -> str:
@@ -87,8 +98,12 @@ def _prepare_here(layout: HomeLayout, tag: str, show: Callable[[InstallReport], 
     from visor_actors.home.config import load_config
     from visor_actors.install.launch import launch_job
     from visor_actors.install.messages import Installed, InstallFailed, Progress
+    from visor_actors.install.order import OrderInvalid
 
-    order = order_for(layout, load_config(layout).config, tag)
+    try:
+        order = order_for(layout, load_config(layout).config, tag)
+    except OrderInvalid as error:
+        raise _failed(tag, str(error), "correct [autoInstall]; see visor-actors config show") from error
     layout.prepare_private()
     with launch_job(order) as job:
         for message in job.messages():
@@ -118,35 +133,18 @@ def _prepare_here(layout: HomeLayout, tag: str, show: Callable[[InstallReport], 
 
 
 def order_for(layout: HomeLayout, config: VisorConfig, tag: str) -> InstallOrder:
-    """Return the order for ``tag`` as the configuration of this home has it."""
-    import os
-
+    """Return the order for ``tag`` as the configuration of this home has it. Raises OrderInvalid."""
     from visor_actors.home.current import LinkedTo, read_current
     from visor_actors.home.run_config import peek_brand
-    from visor_actors.install.order import InstallOrder
+    from visor_actors.install.ordering import make_order
 
-    auto = config.auto_install
     link = read_current(layout)
-    token = os.environ.get("GITHUB_TOKEN")
-    if auto.token_file is not None:
-        token = auto.token_file.read_text().strip()
-    return InstallOrder(
+    return make_order(
+        config.auto_install,
         home=layout.root,
         tag=tag,
         brand=peek_brand(layout).name,
         folder_name=config.upgrade_folders.get(tag, tag),
         source_folder=link.folder if isinstance(link, LinkedTo) else layout.genesis,
-        owner=auto.repository_owner,
-        repository=auto.repository,
-        api_url=auto.api_url,
-        asset_name=auto.asset_name,
-        binary_name=auto.binary_name,
-        token=token,
-        verify=auto.verify,
-        checksum_asset=auto.checksum_asset,
-        public_key=auto.public_key,
-        pinned=auto.checksums,
-        max_size_mib=auto.max_size_mib,
-        source=auto.source,
         requested_by="visor-actors prepare",
     )

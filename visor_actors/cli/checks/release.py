@@ -41,15 +41,17 @@ def _check_own_source(source: str) -> Iterator[Finding]:
 def _check_github(layout: HomeLayout, config: VisorConfig) -> Finding:
     from visor_actors.cli.preparing import order_for
     from visor_actors.install.errors import InstallError
-    from visor_actors.install.order import Limits
+    from visor_actors.install.order import Limits, OrderInvalid
     from visor_actors.install.transport import Transport
 
     auto = config.auto_install
     name = f"{auto.repository_owner}/{auto.repository}"
     try:
         token = order_for(layout, config, "v0").token
-    except OSError as error:
-        return problem("releases", f"autoInstall.tokenFile: {error.strerror}", "let this user read the file")
+    except OrderInvalid as error:
+        return problem(
+            "releases", f"autoInstall.tokenFile: {error}", "put the token there, or remove the key"
+        )
     limits = Limits(connect_seconds=_SECONDS, stall_seconds=_SECONDS)
     transport = Transport(limits=limits, token=token, token_url=auto.api_url)
     try:
