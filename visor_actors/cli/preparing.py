@@ -55,7 +55,8 @@ def _follow(
         install = report.install if report.install is not None and report.install.tag == tag else None
         # Between two stages nothing may be shown for a moment.
         settled = time.monotonic() - idle_since > _SETTLE_SECONDS
-        if install is not None and (install != before or settled):
+        old = install == before and install is not None and install.phase in ("failed", "waiting")
+        if install is not None and (not old or settled):
             if install.phase == "failed":
                 raise _failed(tag, install.problem, None)
             idle_since = time.monotonic()

@@ -22,12 +22,13 @@ def command(invocation: Invocation) -> int:
 
     A node that already runs on this home is taken over without being stopped. What SIGTERM means for the node
     is onExit in the configuration. Started by systemd with Type=notify it reports when it is ready."""
-    from visor_actors.actors.application import run_visor
-    from visor_actors.api.actor import ApiActor
     from visor_actors.home.config import load_config
 
     layout = invocation.layout
-    loaded = load_config(layout)
+    loaded = load_config(layout)  # first: what is wrong there is to be said before anything else is done
+
+    from visor_actors.actors.application import run_visor
+    from visor_actors.api.actor import ApiActor
 
     def api(context: Context, port: ControlPort) -> Actor:
         return ApiActor(context, port=port, layout=layout)
