@@ -77,6 +77,12 @@ def test_what_passes_is_tried_again(bench: Bench, fault: faults.AnyFault) -> Non
     assert len(bench.notes("install.retrying")) == 1
 
 
+def test_encoded_data_is_not_taken_for_the_file(bench: Bench) -> None:
+    bench.server.inject(faults.Encoded(at=At.CONTENT))
+    bench.run()
+    assert "gzip-encoded" in bench.notes("install.retrying")[0]
+
+
 def test_a_stalled_download_is_given_up_and_resumed(bench: Bench) -> None:
     bench.server.inject(faults.Stall(at=At.CONTENT, after=20_000))
     bench.run(limits=QUICK)
@@ -289,7 +295,7 @@ def test_a_complete_download_is_not_fetched_twice(bench: Bench) -> None:
     "fault",
     [
         faults.IgnoreRange(at=At.CONTENT),
-        faults.WrongRange(at=At.CONTENT, shift=-7),
+        faults.WrongRange(at=At.CONTENT, shift=-7, times=None),
         faults.Answer(at=At.CONTENT, status=416),
         faults.Answer(at=At.CONTENT, status=206, body="x", headers={"Content-Range": "nonsense"}),
     ],

@@ -227,11 +227,39 @@ def test_the_death_of_the_owner_is_the_end_of_the_job(bench: Bench) -> None:
     bench.server.inject(faults.Stall(at=At.CONTENT, after=10_000))
     owner = Owner(bench.order)
     job = owner.wait_for_job()
+    deadline = time.monotonic() + PATIENCE
+    while not bench.server.seen("store") and time.monotonic() < deadline:
+        time.sleep(0.01)  # from here on the job says nothing, so that only its input can tell it
     owner.kill()
     deadline = time.monotonic() + PATIENCE
     while _alive(job) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not _alive(job)
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.STARTING])
+def test_a_job_killed_in_any_phase_leaves_nothing_or_everything(bench: Bench, phase: Phase) -> None:
+    with launch_job(bench.order) as job:
+        wait_for(job, lambda message: isinstance(message, Progress) and message.phase is phase)
+        os.kill(job.pid, signal.SIGKILL)
+        outcome_of(job)
+    assert not bench.order.destination.exists() or check_folder(bench.order.destination, tag=TAG).ready
+    assert bench.run().folder == bench.order.destination
+
+
+def test_a_folder_is_complete_from_the_moment_it_is_there(bench: Bench, make_order: Order) -> None:
+    """With a binary so large that nothing but a rename could be done before the kill."""
+    binary = b'#!/bin/sh\necho \'{"version":"v4","hash":""}\'\nexit 0\n' + bytes(48 << 20)
+    bench.server.add_release("v4", {ASSET: gzip.compress(binary, compresslevel=1)})
+    order = make_order(tag="v4", folder_name="v4")
+    with launch_job(order) as job:
+        deadline = time.monotonic() + PATIENCE
+        while not order.destination.exists() and time.monotonic() < deadline:
+            pass  # no pause: the moment itself is what matters
+        os.kill(job.pid, signal.SIGKILL)
+        outcome_of(job)
+    assert (order.destination / "fury").stat().st_size == len(binary)
+    assert check_folder(order.destination, tag="v4").ready
 
 
 class Owner:

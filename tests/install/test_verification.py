@@ -212,7 +212,7 @@ def test_a_signed_checksum_file_proves_a_release(bench: Bench) -> None:
 
 def bad_signatures(signer: Signer, content: bytes) -> dict[str, bytes]:
     good = signer.sign(content).decode().split("\n")
-    comment_changed = [*good[:2], good[2] + "x", *good[3:]]
+    comment_changed = [*good[:2], good[2].replace("timestamp:1", "timestamp:2"), *good[3:]]
     swapped = [good[0], signer.sign(content).decode().split("\n")[1], *good[2:]]
     return {
         "of something else": signer.sign(content + b"x"),
@@ -234,6 +234,14 @@ def test_a_bad_signature_refuses_the_release(bench: Bench, which: str) -> None:
     bad = bad_signatures(signer, bench.asset)[which]
     bench.server.add_release(TAG, {f"{ASSET}.minisig": bad})
     assert bench.fail(public_key=signer.public_key).kind is FailureKind.VERIFICATION_FAILED
+
+
+def test_a_signature_by_another_key_names_both(bench: Bench) -> None:
+    signer = Signer()
+    bench.server.add_release(TAG, {f"{ASSET}.minisig": Signer(key_id=b"87654321").sign(bench.asset)})
+    error = bench.fail(public_key=signer.public_key)
+    assert signer.key_id[::-1].hex().upper() in error.message
+    assert b"12345678".hex().upper() in error.message
 
 
 def test_a_missing_signature_refuses_the_release_when_a_key_is_configured(bench: Bench) -> None:
