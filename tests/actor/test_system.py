@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
@@ -228,9 +229,19 @@ def test_a_keyboard_interrupt_of_the_waiting_root_stops_the_tree_in_order() -> N
         events.expect(ActorStarted, lambda event: event.child == "b")
         signal.pthread_kill(main, signal.SIGINT)
 
+    # Without a wake-up descriptor a signal that comes just before the root falls asleep is noticed at its
+    # next message.
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    system.watch(reader, lambda: None)
+    before = signal.set_wakeup_fd(writer)
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
-    outcome = system.run()
+    try:
+        outcome = system.run()
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
     interrupter.join()
     assert outcome.kind is OutcomeKind.CRASHED
     assert outcome.failure is not None

@@ -85,8 +85,9 @@ class ActorSystem:
         """Start the tree and serve its root in the calling thread until :meth:`stop`, or until it cannot go
         on.
 
-        Returns when every child has ended or was abandoned. Raises SystemAlreadyRan the second time.
-        KeyboardInterrupt, if the process still raises it, stops the tree.
+        Returns when every child has ended or was abandoned. Raises SystemAlreadyRan the second time. A
+        KeyboardInterrupt stops the tree in order (the second one gives the children up); it is noticed at
+        once only if ``signal.set_wakeup_fd`` writes to a descriptor that is watched here.
         """
         with self._lock:
             if self._ran:
