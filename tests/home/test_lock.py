@@ -27,9 +27,10 @@ time.sleep(600)
 def test_a_home_is_held_once_and_free_after_release(tmp_path: Path) -> None:
     assert who_holds(tmp_path) is None
     with HomeLock.acquire(tmp_path) as lock:
-        holder = who_holds(tmp_path)
-        assert holder is not None
-        assert holder.pid == os.getpid()
+        refusal = who_holds(tmp_path)
+        assert refusal is not None
+        assert refusal.holder is not None
+        assert refusal.holder.pid == os.getpid()
         with pytest.raises(HomeLocked):
             HomeLock.acquire(tmp_path)
         lock.release()

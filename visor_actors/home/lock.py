@@ -104,20 +104,20 @@ class HomeLock:
         self.release()
 
 
-def who_holds(root: Path) -> LockHolder | None:
-    """Return the visor that holds the home ``root``, None if none does. Takes the lock for a moment to find
-    out.
+def who_holds(root: Path) -> HomeLocked | None:
+    """Return the refusal that :meth:`HomeLock.acquire` would raise now, None if the home ``root`` is free.
+
+    Takes the lock for a moment to find out; a visor that starts at this very moment is told to try again.
     """
     try:
         fd = os.open(root / ".visor" / "visor.lock", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        # Shared: two who ask at once do not see each other; a visor that starts at this very moment tries
-        # again.
+        # Shared, so that two who ask at once do not see each other.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return _read_holder(fd)
+        return HomeLocked(root, _read_holder(fd))
     else:
         return None
     finally:
