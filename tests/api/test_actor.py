@@ -357,3 +357,36 @@ def test_the_answer_to_stop_arrives_although_the_api_ends(layout: HomeLayout, vi
         with serve(layout, visor) as system:
             visor.on_command = system.stop
             assert ControlClient(layout.socket).stop(StopMode.STOP).message == "stop accepted"
+
+
+def test_the_api_waits_a_moment_for_answers_that_are_under_way(layout: HomeLayout, visor: FakeVisor) -> None:
+    answered = threading.Event()
+    with serve(layout, visor) as system:
+
+        def stop_and_dawdle() -> None:
+            system.stop()
+            wait_until(lambda: not layout.socket.exists())
+            threading.Event().wait(0.1)  # long enough for an API that does not wait to be gone
+            answered.set()
+
+        visor.on_command = stop_and_dawdle
+        assert ControlClient(layout.socket).stop(StopMode.STOP).message == "stop accepted"
+    assert answered.is_set()
+
+
+def test_questions_that_hang_do_not_hold_up_the_end(layout: HomeLayout, visor: FakeVisor) -> None:
+    visor.gate.clear()
+    waiting: list[socket.socket] = []
+    with serve(layout, visor) as system:
+        for _ in range(20):
+            waiting.append(connect_private(layout.socket, PATIENT))
+            waiting[-1].sendall(render_request("GET", "/status", None))
+        wait_until(lambda: ControlClient(layout.socket).tree() == visor.snapshot)
+        system.stop()
+        wait_until(lambda: not layout.socket.exists())
+        # Abandoned would mean that its shutdown timeout of 20 seconds had passed.
+        wait_until(lambda: system.tree().children[0].state == "down")
+        assert system.tree().children[0].last_failure is None
+        visor.gate.set()
+    for connection in waiting:
+        connection.close()

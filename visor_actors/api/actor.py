@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -119,8 +120,9 @@ class ApiActor(Actor):
             self._private = None
         for exchange in self._exchanges.values():
             exchange.cut_off()
+        deadline = time.monotonic() + _GOODBYE_SECONDS  # for all of them together
         for exchange in self._exchanges.values():
-            exchange.wait(_GOODBYE_SECONDS)
+            exchange.wait(max(0.0, deadline - time.monotonic()))
 
     # sockets
 
