@@ -262,7 +262,13 @@ class LifecycleActor(Actor):
                 if record.ended_at - record.started_at >= LIVED_SECONDS:
                     self._count_lived(record.incarnation)
                 self._refused_height = self._height_not_found(record)
-                last: dict[str, Json] = {"at": record.ended_at, "lines": list(record.last_lines)}
+                last: dict[str, Json] = {
+                    "incarnation": record.incarnation,
+                    "at": record.ended_at,
+                    "code": record.code,
+                    "requested": record.requested,
+                    "lines": list(record.last_lines),
+                }
                 self._remember(LAST_EXIT_KEY, last)
             if not record.requested:
                 self._remember_clean(clean=False)
@@ -571,6 +577,7 @@ class LifecycleActor(Actor):
             core_argv=running.argv if running is not None else (),
             core_incarnation=self._incarnations.get(Slot.CORE, 0),
             core_lived=self._lived,
+            occupied=machine.occupied,
             failure=machine.failure,
         )
         if state != self._told:

@@ -145,6 +145,7 @@ class NodeState(Coalesced, Replayable):
     ``ask`` numbers the questions "what should run now?"; an answer names the question. ``core`` identifies
     the running core; ``core_incarnation`` is the newest incarnation number of the core's slot, running or
     not, and ``core_lived`` the newest that has answered its RPC or lived long enough to have got anywhere.
+    ``occupied``: something of the node runs, in whatever phase.
     """
 
     phase: NodePhase
@@ -153,14 +154,18 @@ class NodeState(Coalesced, Replayable):
     core_argv: tuple[str, ...] = ()
     core_incarnation: int = 0
     core_lived: int = 0
+    occupied: bool = False
     failure: str | None = None
 
 
 class Occasion(enum.StrEnum):
-    """Whether an order is for the very first start of a release, at its upgrade height, or for any other."""
+    """Whether an order is for the very first start of a release, at its upgrade height, for any other start,
+    or for no start at all: ``TAKE_OVER`` names the folder of what runs already, and starts nothing.
+    """
 
     FIRST_AFTER_UPGRADE = "first after the upgrade"
     ANY_OTHER = "any other"
+    TAKE_OVER = "take over what runs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ import enum
 from dataclasses import dataclass, field
 
 from visor_actors.actors.addresses import Slot
-from visor_actors.actors.messages import NodePhase, RunOrder, StopPurpose
+from visor_actors.actors.messages import NodePhase, Occasion, RunOrder, StopPurpose
 
 # Events
 
@@ -434,6 +434,10 @@ class NodeMachine:
                 missing = ", ".join(slot.words for slot in Slot if slot in self.wanted - running)
                 self._fail(f"only a part of the node runs; missing: {missing}", effects)
                 self._settle_down(effects)
+            elif self.order.occasion is Occasion.TAKE_OVER:
+                # What was to be taken over is gone, and nobody has decided what to start instead.
+                self._begin_asking()
+                effects.append(Ask(ask=self.ask))
             else:
                 self.phase = NodePhase.PLANNING
                 effects.append(PlanLaunch(order=self.order, wanted=self.wanted))

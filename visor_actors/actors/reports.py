@@ -92,6 +92,13 @@ class UpgradeReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldsReport:
+    """What the operator, or a failed hook, holds back: tags, or ``*`` for whichever comes next."""
+
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstallReport:
     """The release being fetched. Sizes in bytes; ``total`` is None while unknown."""
 
