@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from visor_actors.actors.upgrade_machine import is_older
+from visor_actors.actors.release_order import is_older
 from visor_actors.home.current import (
     CurrentLink,
     LinkDangling,

@@ -11,17 +11,14 @@ call for, and does that. Each step may be done twice without harm, so being kill
 step again.
 
 An upgrade that is *committed* (ready or later) is never withdrawn, and the binaries of before it are never
-started again.
+started again. What a core's answers mean is decided in :mod:`visor_actors.actors.observation`.
 """
 
 from __future__ import annotations
 
 import enum
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from visor_actors.node.admin_rpc import UpgradeStatus
 
 
 class State(enum.StrEnum):
@@ -44,6 +41,8 @@ PENDING = (State.ANNOUNCED, State.PREPARING, State.PREPARED)
 """Accepted by the network, its height not yet done."""
 COMMITTED = (State.READY, State.STOPPING, State.STOPPED, State.SWITCHED, State.STARTING)
 """Its height is done: the old binaries must not run again, and nothing but finishing is left."""
+UNDECIDED = (*PENDING, State.READY)
+"""The switch has not begun: the folder may still be prepared, provided, mapped anew or held."""
 LINKED = (State.SWITCHED, State.STARTING, State.CONFIRMED)
 """The link ``current`` points to this upgrade's folder."""
 
@@ -57,8 +56,8 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.SWITCHED: frozenset({State.STARTING}),
     State.STARTING: frozenset({State.CONFIRMED}),
     State.CONFIRMED: frozenset(),
-    State.SUPERSEDED: frozenset({State.ANNOUNCED, State.READY}),
-    State.WITHDRAWN: frozenset({State.ANNOUNCED, State.READY}),
+    State.SUPERSEDED: frozenset({State.ANNOUNCED}),
+    State.WITHDRAWN: frozenset({State.ANNOUNCED}),
 }
 
 DURABLE = frozenset({State.READY, State.CONFIRMED})
@@ -93,111 +92,6 @@ class Upgrade:
     state: State
 
 
-# What a status means
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nothing:
-    """The status tells nothing new."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announced:
-    """The network has accepted this upgrade. ``replaces`` are pending ones that it makes void."""
-
-    tag: str
-    height: int
-    replaces: tuple[Upgrade, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdrawn:
-    """The core no longer knows these pending upgrades."""
-
-    upgrades: tuple[Upgrade, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """The node has done the upgrade's height and waits to be replaced."""
-
-    tag: str
-    height: int
-    replaces: tuple[Upgrade, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suspicious:
-    """The status must not be acted upon, and somebody should know why."""
-
-    problem: str
-    next_step: str
-
-
-Observation = Nothing | Announced | Withdrawn | Ready | Suspicious
-
-
-def observe(status: UpgradeStatus, ledger: Iterable[Upgrade], running_tag: str | None) -> Observation:
-    """Decide what a core's ``status`` means, given the journal and the tag that runs now.
-
-    Right after an upgrade a core shows the old tag and height once more, restored from its snapshot: whatever
-    is at or below a finished height is old news.
-    """
-    rows = tuple(ledger)
-    pending = tuple(row for row in rows if row.state in PENDING)
-    release = status.release
-    if release is None:
-        if status.ready:
-            return Suspicious(
-                problem="the core says it is ready to upgrade but names no release",
-                next_step="look at the core's log; visor leaves the node as it is",
-            )
-        return Withdrawn(upgrades=pending) if pending else Nothing()
-    done = max((row.height for row in rows if row.state in (*COMMITTED, State.CONFIRMED)), default=0)
-    if release.height <= done:
-        return Nothing()
-    if running_tag is not None and is_older(release.tag, running_tag):
-        return Suspicious(
-            problem=f"the network names {release.tag} for height {release.height}, "
-            f"which is older than {running_tag} that runs now",
-            next_step="visor refuses to go back; if this is intended, switch by hand: "
-            "`visor-actors stop`, point `current` to the folder, `visor-actors run`",
-        )
-    same = next((row for row in rows if (row.tag, row.height) == (release.tag, release.height)), None)
-    others = tuple(row for row in pending if row is not same)
-    if status.ready:
-        return Ready(tag=release.tag, height=release.height, replaces=others)
-    if same is not None and same.state in PENDING and not others:
-        return Nothing()
-    return Announced(tag=release.tag, height=release.height, replaces=others)
-
-
-_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[-.+](.*))?$")
-
-
-def _precedence(tag: str) -> tuple[tuple[int, int, int], int, tuple[tuple[int, int, str], ...]] | None:
-    match = _VERSION.match(tag)
-    if match is None:
-        return None
-    major, minor, patch, rest = match.groups()
-    numbers = (int(major), int(minor), int(patch))
-    if not rest:
-        return numbers, 1, ()
-    # `-fix.1` is a later build of the same version in this family of nodes; `-rc`, `-pre…`, `-beta` come
-    # before it.
-    kind = 0 if re.match(r"(rc|pre|alpha|beta|dev)", rest) and "+" not in tag else 2
-    parts = tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"[.\-+]", rest)
-    )
-    return numbers, kind, parts
-
-
-def is_older(tag: str, than: str) -> bool:
-    """True when both are versions and ``tag`` comes before ``than``; what cannot be compared is not older."""
-    left, right = _precedence(tag), _precedence(than)
-    return left is not None and right is not None and left < right
-
-
 # What to do next
 
 
@@ -205,10 +99,19 @@ class NodeIs(enum.Enum):
     """The node as far as a switch cares."""
 
     UNKNOWN = "unknown"
+    FOUND = "found running, in whole or in part, and asking from which folder"
     UP = "up"
     GOING_DOWN = "going down"
     DOWN = "down and asking what to run"
     COMING_UP = "coming up"
+
+
+class Folder(enum.Enum):
+    """What is known of the upgrade's folder."""
+
+    UNKNOWN = "it is being looked at"
+    COMPLETE = "it has everything a start needs"
+    INCOMPLETE = "something is missing or wrong"
 
 
 class Height(enum.Enum):
@@ -224,14 +127,14 @@ class Height(enum.Enum):
 class Facts:
     """What the coordinator knows of the world at the moment, for the upgrade in question.
 
-    ``prepared``: the folder has been checked by this coordinator and is complete. ``answered``: the core that
-    runs now (started after the switch) has answered its RPC. ``hook_done``: no pre-upgrade hook is
-    configured, or it succeeded. ``old_runs``: the core that runs was started before the switch. ``height``:
-    the verdict of the witnesses. ``settled`` is False while the stop delay runs.
+    ``answered``: the core that runs now (started after the switch) has answered its RPC. ``hook_done``: no
+    pre-upgrade hook is configured, or it succeeded, or the operator went on without it. ``old_runs``: the
+    core that runs was started before the switch. ``height``: the verdict of the witnesses. ``settled`` is
+    False while the stop delay runs.
     """
 
     node: NodeIs
-    prepared: bool
+    folder: Folder = Folder.COMPLETE
     held: bool = False
     hook_done: bool = True
     settled: bool = True
@@ -244,6 +147,8 @@ class Step(enum.Enum):
     """What the coordinator should do now."""
 
     NOTHING = "nothing"
+    TAKE_OVER_OLD = "let what runs go on, from the folder that is linked"
+    TAKE_OVER_NEW = "let what runs go on, from the new folder"
     PREPARE = "prepare"
     MARK_PREPARED = "mark prepared"
     ASK_WITNESSES = "ask the witnesses"
@@ -267,56 +172,63 @@ def next_step(state: State, facts: Facts) -> Step:
     """
     match state:
         case State.ANNOUNCED | State.PREPARING | State.PREPARED:
-            if facts.node is NodeIs.DOWN:
-                return _pending_while_down(facts)
-            if state is State.ANNOUNCED or (state is State.PREPARED and not facts.prepared):
-                return Step.PREPARE
-            if state is State.PREPARING and facts.prepared:
-                return Step.MARK_PREPARED
-            return Step.NOTHING
+            return _while_pending(state, facts)
         case State.READY:
-            if not facts.prepared:
-                return Step.HOLD if facts.node is NodeIs.DOWN else Step.NOTHING
-            if facts.held:
-                return Step.HOLD
-            if not facts.hook_done:
-                return Step.RUN_HOOK
-            if not facts.settled and facts.node is not NodeIs.DOWN:
-                return Step.DELAY
-            return Step.MARK_STOPPING
+            return _while_ready(facts)
         case State.STOPPING:
             match facts.node:
                 case NodeIs.DOWN:
                     return Step.MARK_STOPPED
+                case NodeIs.FOUND:
+                    # Taken over first: its run configuration says with which signal it is stopped.
+                    return Step.TAKE_OVER_OLD
                 case NodeIs.UP | NodeIs.COMING_UP:
                     return Step.STOP
-                case _:
+                case NodeIs.UNKNOWN | NodeIs.GOING_DOWN:
                     return Step.NOTHING
         case State.STOPPED:
             return _only_while_down(facts, Step.SWITCH)
         case State.SWITCHED:
             return _only_while_down(facts, Step.MARK_STARTING)
         case State.STARTING:
-            if facts.node is NodeIs.DOWN:
-                return Step.RUN_NEW
-            if facts.old_runs and facts.node is NodeIs.UP:
-                return Step.STOP
-            return Step.CONFIRM if facts.answered and facts.node is NodeIs.UP else Step.NOTHING
-        case _:
+            return _while_starting(facts)
+        case State.CONFIRMED | State.SUPERSEDED | State.WITHDRAWN:
             return Step.NOTHING
 
 
-def _pending_while_down(facts: Facts) -> Step:
-    """The node died before its accepted upgrade: only the witnesses know whether its height is done."""
-    match facts.height:
-        case Height.NOT_ASKED:
-            return Step.ASK_WITNESSES
-        case Height.DONE:
-            return Step.MARK_READY
-        case Height.NOT_DONE:
-            return Step.RUN_OLD
-        case Height.UNKNOWN:
-            return Step.HOLD
+def _while_pending(state: State, facts: Facts) -> Step:
+    if facts.node is NodeIs.FOUND:
+        return Step.TAKE_OVER_OLD
+    if facts.node is NodeIs.DOWN:
+        # The node died before its accepted upgrade: only the witnesses know whether its height is done.
+        match facts.height:
+            case Height.NOT_ASKED:
+                return Step.ASK_WITNESSES
+            case Height.DONE:
+                return Step.MARK_READY
+            case Height.NOT_DONE:
+                return Step.RUN_OLD
+            case Height.UNKNOWN:
+                return Step.HOLD
+    if state is State.ANNOUNCED or (state is State.PREPARED and facts.folder is Folder.INCOMPLETE):
+        return Step.PREPARE
+    if state is State.PREPARING and facts.folder is Folder.COMPLETE:
+        return Step.MARK_PREPARED
+    return Step.NOTHING
+
+
+def _while_ready(facts: Facts) -> Step:
+    if facts.node is NodeIs.FOUND:
+        return Step.TAKE_OVER_OLD
+    if facts.folder is not Folder.COMPLETE:
+        return Step.HOLD if facts.node is NodeIs.DOWN else Step.NOTHING
+    if facts.held:
+        return Step.HOLD
+    if not facts.hook_done:
+        return Step.RUN_HOOK
+    if not facts.settled and facts.node is not NodeIs.DOWN:
+        return Step.DELAY
+    return Step.MARK_STOPPING
 
 
 def _only_while_down(facts: Facts, step: Step) -> Step:
@@ -324,7 +236,21 @@ def _only_while_down(facts: Facts, step: Step) -> Step:
     match facts.node:
         case NodeIs.DOWN:
             return step
-        case NodeIs.UP | NodeIs.COMING_UP:
+        case NodeIs.FOUND | NodeIs.UP | NodeIs.COMING_UP:
             return Step.STOP
+        case NodeIs.UNKNOWN | NodeIs.GOING_DOWN:
+            return Step.NOTHING
+
+
+def _while_starting(facts: Facts) -> Step:
+    match facts.node:
+        case NodeIs.DOWN:
+            return Step.RUN_NEW
+        case NodeIs.FOUND:
+            return Step.TAKE_OVER_NEW
+        case NodeIs.UP if facts.old_runs:
+            return Step.STOP
+        case NodeIs.UP if facts.answered:
+            return Step.CONFIRM
         case _:
             return Step.NOTHING

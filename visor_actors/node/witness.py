@@ -11,6 +11,8 @@ most the
 * The core's log says when the snapshot of the upgrade height is taken and when the core is ready to be shut
 down.
 * A data node writes a history segment that ends at the upgrade height.
+* A core that was asked to stop and ended with exit code 0 was not at its upgrade height: there it would have
+  ended by a signal, its own or ours.
 * While the core lived, REST told its height, and how fast that grew.
 """
 
@@ -78,12 +80,16 @@ class RestHeight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witnesses:
-    """Everything that could be found. None: there is no such witness. ``segment_end`` is the data node's."""
+    """Everything that could be found. None: there is no such witness. ``segment_end`` is the data node's.
+
+    ``stopped_in_order``: the core was asked to stop and ended with exit code 0.
+    """
 
     signed: SignedHeight | None = None
     log: LogEvidence | None = None
     rest: RestHeight | None = None
     segment_end: int | None = None
+    stopped_in_order: bool = False
 
 
 class Doneness(enum.StrEnum):
@@ -111,6 +117,10 @@ def judge_height_done(upgrade_height: int, witnesses: Witnesses) -> HeightVerdic
     _hear_log(upgrade_height, witnesses.log, done, not_done, open_)
     _hear_segment(upgrade_height, witnesses.segment_end, done)
     _hear_rest(upgrade_height, witnesses.rest, done, not_done, open_)
+    if witnesses.stopped_in_order:
+        not_done.append(
+            "the core ended with exit code 0 when it was asked to, which it cannot at its upgrade height"
+        )
     if done:
         return HeightVerdict(doneness=Doneness.DONE, because=tuple(done))
     if not_done:
