@@ -359,19 +359,25 @@ def test_the_answer_to_stop_arrives_although_the_api_ends(layout: HomeLayout, vi
             assert ControlClient(layout.socket).stop(StopMode.STOP).message == "stop accepted"
 
 
-def test_the_api_waits_a_moment_for_answers_that_are_under_way(layout: HomeLayout, visor: FakeVisor) -> None:
-    answered = threading.Event()
-    with serve(layout, visor) as system:
+def test_the_api_waits_a_moment_for_answers_that_are_under_way(
+    layout: HomeLayout, visor: FakeVisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visor_actors.api.actor._GOODBYE_SECONDS", PATIENT)
+    asked, answered = threading.Event(), threading.Event()
+    with serve(layout, visor):
 
-        def stop_and_dawdle() -> None:
-            system.stop()
+        def dawdle() -> None:
+            asked.set()
             wait_until(lambda: not layout.socket.exists())
-            threading.Event().wait(0.1)  # long enough for an API that does not wait to be gone
+            threading.Event().wait(0.2)  # long enough for an API that does not wait to be gone
             answered.set()
 
-        visor.on_command = stop_and_dawdle
-        assert ControlClient(layout.socket).stop(StopMode.STOP).message == "stop accepted"
+        visor.on_command = dawdle
+        connection = connect_private(layout.socket, PATIENT)
+        connection.sendall(render_request("POST", "/stop", b"{}"))
+        assert asked.wait(PATIENT)
     assert answered.is_set()
+    connection.close()
 
 
 def test_questions_that_hang_do_not_hold_up_the_end(layout: HomeLayout, visor: FakeVisor) -> None:
