@@ -10,6 +10,7 @@ from visor_actors import __version__
 from visor_actors.actor import ActorSystem, Address, NodeSnapshot
 from visor_actors.actors.addresses import LIFECYCLE, UPGRADE_COORDINATOR, Slot
 from visor_actors.actors.control import Accepted, ControlRefused, Fault, StopMode
+from visor_actors.actors.gate import EVERY
 from visor_actors.actors.messages import (
     HoldUpgrade,
     NodePhase,
@@ -24,6 +25,7 @@ from visor_actors.actors.reports import (
     BinaryReport,
     ConfigReport,
     Health,
+    HoldsReport,
     InstallReport,
     NodeReport,
     RpcReport,
@@ -143,10 +145,10 @@ class RunningVisor:
     def hold(self, tag: str | None) -> Accepted:
         """Do not switch until told to resume."""
         upgrades = self.upgrades()
-        if tag is not None and all(one.tag != tag for one in upgrades):
-            raise ControlRefused(f"no upgrade to {tag} is known", "see `visor-actors upgrades`")
+        if tag is not None and all(one.tag != tag or one.state not in _UNFINISHED for one in upgrades):
+            raise ControlRefused(f"no upgrade to {tag} is ahead", "see `visor-actors upgrades list`")
         switching = next((one for one in upgrades if one.state in _SWITCHING), None)
-        if switching is not None:
+        if switching is not None and tag in (None, switching.tag):
             raise ControlRefused(
                 f"the switch to {switching.tag} has begun and cannot be held any more",
                 "let it finish; the old binary must not run past its height",
@@ -156,6 +158,14 @@ class RunningVisor:
 
     def resume(self, tag: str | None) -> Accepted:
         """Let what is held go on."""
+        holds = (self._world.board.read("holds", HoldsReport) or HoldsReport()).tags
+        node = self._world.board.read("node", NodeReport)
+        waits = node is not None and node.phase == NodePhase.HELD.value
+        if not waits and not (holds if tag is None else {tag, EVERY} & set(holds)):
+            raise ControlRefused(
+                "nothing is held" if tag is None else f"{tag} is not held",
+                "see `visor-actors upgrades list`",
+            )
         self._running().tell(UPGRADE_COORDINATOR, ResumeUpgrade(tag=tag))
         return Accepted(message="upgrades go on")
 
