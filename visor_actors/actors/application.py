@@ -18,7 +18,7 @@ from types import FrameType
 
 from visor_actors import __version__
 from visor_actors.actor import Actor, ActorSystem, Context, Outcome, OutcomeKind, SpecInvalid
-from visor_actors.actors.addresses import LIFECYCLE
+from visor_actors.actors.addresses import LIFECYCLE, Slot
 from visor_actors.actors.control import ControlPort
 from visor_actors.actors.control_port import RunningVisor
 from visor_actors.actors.housekeeping import Housekeeping
@@ -30,6 +30,7 @@ from visor_actors.actors.supervision_events import SupervisionEvents
 from visor_actors.actors.tree import declare, supervision_settings
 from visor_actors.actors.world import Departure, Intent, Settings, World
 from visor_actors.home.config import LoadedConfig
+from visor_actors.home.journal import Journal, JournalUnavailable
 from visor_actors.home.layout import HomeLayout
 from visor_actors.home.lock import HomeLock
 from visor_actors.home.settings import OnExit, VisorConfig
@@ -55,6 +56,7 @@ def run_visor(layout: HomeLayout, *, loaded: LoadedConfig, api_factory: ApiFacto
     """
     findings = layout.prepare_private()
     with HomeLock.acquire(layout.root):
+        journal_trouble = _journal_trouble(layout)
         application = _Application(layout, loaded, api_factory)
         for finding in findings:
             application.emit(
@@ -63,7 +65,31 @@ def run_visor(layout: HomeLayout, *, loaded: LoadedConfig, api_factory: ApiFacto
                 severity=Severity.WARNING,
                 next_step=finding.next_step,
             )
+        if journal_trouble is not None:
+            application.emit(
+                "journal.set-aside",
+                journal_trouble,
+                severity=Severity.ALARM,
+                next_step="see that `current` leads to the release that should run, before the next upgrade",
+            )
         return application.run()
+
+
+def _journal_trouble(layout: HomeLayout) -> str | None:
+    """What has become of the journal of earlier runs, if it is not there any more.
+
+    Looked at before anything else opens the file: whoever comes second finds a new one.
+    """
+    ran_before = layout.slot(Slot.CORE).exists()
+    missing = not layout.journal.exists()
+    try:
+        with Journal.open(layout.journal) as journal:
+            aside = journal.set_aside
+    except JournalUnavailable:
+        return None  # whoever needs it says so, and tries again
+    if aside is not None:
+        return f"the journal was damaged and is kept as {aside.name}; what runs is taken from `current`"
+    return "the journal is gone; what runs is taken from `current`" if missing and ran_before else None
 
 
 @dataclass(slots=True)
