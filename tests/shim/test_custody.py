@@ -335,8 +335,18 @@ def write_state(slot: SlotDriver, pid: int, start_ticks: int, **more: Any) -> No
         "started_at": 1.0,
         "stopping": False,
         "output": None,
+        "marker": "none",
+        "image": None,
     } | more
-    state = {"epoch": 0, "incarnation": 4, "exits": [], "exits_lost": 0, "ended": None, "running": running}
+    state = {
+        "boot_id": running["boot_id"],
+        "epoch": 0,
+        "incarnation": 4,
+        "exits": [],
+        "exits_lost": 0,
+        "ended": None,
+        "running": running,
+    }
     (slot.folder / "state.json").write_text(json.dumps(state))
 
 

@@ -234,6 +234,13 @@ def test_an_older_epoch_is_fenced_even_after_the_shim_was_killed(
     assert slot.open(epoch=50).hello.running is not None
 
 
+def test_epochs_of_an_earlier_boot_fence_nobody(slot: SlotDriver) -> None:
+    connection = slot.open(epoch=10**18)
+    slot.kill_shim(connection)
+    slot.edit_state(lambda state: state.update(boot_id="00000000-0000-0000-0000-000000000000"))
+    assert slot.open(epoch=1).hello.running is None
+
+
 def test_the_same_epoch_may_attach_again(slot: SlotDriver) -> None:
     slot.open(epoch=5)
     slot.open(epoch=5)

@@ -14,7 +14,7 @@ import time
 
 from visor_actors.shim.capture import Capture
 from visor_actors.shim.explain import Refusal
-from visor_actors.shim.lean import note, pair, read_text, signal, socket
+from visor_actors.shim.lean import note, pair, signal, socket
 from visor_actors.shim.order import MARKER, Order
 from visor_actors.shim.processes import (
     ProcessStat,
@@ -76,8 +76,7 @@ class Binary:
 
     def marks(self, pid: int) -> bool:
         """Does ``pid`` descend from this incarnation, by its environment?"""
-        marker = self.record.get("marker")
-        return bool(marker) and has_in_environment(pid, f"{MARKER}={marker}")
+        return has_in_environment(pid, f"{MARKER}={self.record['marker']}")
 
     def exit_record(self) -> "Record":
         """An exit of which nothing is known yet."""
@@ -124,7 +123,6 @@ class Custody:
         self._capture: Capture | None = None
         self._last_move = 0.0
         os.close(os.open("lock", os.O_RDWR | os.O_CREAT, 0o600))  # from here on it exists
-        self._boot_id = read_text("/proc/sys/kernel/random/boot_id").strip()
 
     # what others may ask
 
@@ -229,7 +227,7 @@ class Custody:
                 "incarnation": self._state.incarnation + 1,
                 "pid": pid,
                 "start_ticks": ProcessStat(pid).start_ticks,
-                "boot_id": self._boot_id,
+                "boot_id": self._state.boot_id,
                 "executable": order.executable,
                 "argv": order.argv,
                 "started_at": time.time(),
@@ -460,7 +458,7 @@ class Custody:
             self.held = unidentified.holder
             return
         binary = self.binary = Binary(record, pidfd, own=False)
-        if record.get("output") and self._capture is None:
+        if record["output"] and self._capture is None:
             try:
                 self._watch_capture(Capture(record["output"]))
             except (OSError, KeyError, ValueError) as error:
@@ -474,7 +472,7 @@ class Custody:
         """Return a pidfd of the recorded process, or -1 if it has ended. Raise Unidentified if neither is
         sure.
         """
-        if record["boot_id"] != self._boot_id or self._state.ended is not None:
+        if record["boot_id"] != self._state.boot_id or self._state.ended is not None:
             return -1
         pid = record["pid"]
         try:

@@ -16,7 +16,10 @@ class State:
     """``state.json``: replaced by rename, without fsync: it must survive a kill, not a power cut."""
 
     def __init__(self) -> None:
-        self.epoch = 0
+        self.boot_id = read_text("/proc/sys/kernel/random/boot_id").strip()
+        self.epoch = (
+            0  # the highest any client had since the machine was booted: no client is older than that
+        )
         self.incarnation = 0
         self.running: Record | None = None
         self.ended: Record | None = None  # the exit of `running` while leftovers remain
@@ -27,7 +30,8 @@ class State:
     def load(self) -> None:
         try:
             saved = decode(read_text("state.json").encode("utf-8", "surrogateescape"))
-            self.epoch, self.incarnation = int(saved["epoch"]), int(saved["incarnation"])
+            self.epoch = int(saved["epoch"]) if saved["boot_id"] == self.boot_id else 0
+            self.incarnation = int(saved["incarnation"])
             self.exits_lost = int(saved["exits_lost"])
             self.exits = [dict(exit_record) for exit_record in saved["exits"]]
             self.ended = None if saved["ended"] is None else dict(saved["ended"])
@@ -35,6 +39,17 @@ class State:
             if self.running is not None:
                 for key in ("pid", "start_ticks", "incarnation"):
                     self.running[key] = int(self.running[key])
+                for key in (
+                    "boot_id",
+                    "executable",
+                    "argv",
+                    "started_at",
+                    "stopping",
+                    "image",
+                    "marker",
+                    "output",
+                ):
+                    self.running[key]  # one that is missing makes the whole unreadable
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -49,6 +64,7 @@ class State:
         """Raise OSError if it cannot be written; the earlier state is then still in place."""
         data = encode(
             {
+                "boot_id": self.boot_id,
                 "epoch": self.epoch,
                 "incarnation": self.incarnation,
                 "running": self.running,
