@@ -26,8 +26,8 @@ from visor_actors.actor import (
     RestartScheduled,
     Strategy,
 )
-from visor_actors.actor.core import Phase
 from visor_actors.actor.decisions import ChildExited, ChildHung, ChildStarted
+from visor_actors.actor.ledger import Phase
 
 NAMES = ("a", "b", "c", "d")
 

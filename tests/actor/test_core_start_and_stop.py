@@ -4,8 +4,8 @@ import pytest
 
 from tests.actor.world import BOOM, World, child, supervisor, tree
 from visor_actors.actor import ActorExited, ActorStarted, ExitReason, Restart, SupervisorBug
-from visor_actors.actor.core import Phase
 from visor_actors.actor.decisions import Begin, ChildExited, ChildStarted
+from visor_actors.actor.ledger import Phase
 from visor_actors.actor.lifecycle import TRANSITIONS, ChildState, Step, advance
 
 

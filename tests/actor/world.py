@@ -19,7 +19,7 @@ from visor_actors.actor import (
     Strategy,
     SupervisorSpec,
 )
-from visor_actors.actor.core import Phase, SupervisorCore
+from visor_actors.actor.core import SupervisorCore
 from visor_actors.actor.decisions import (
     AbandonChild,
     Abort,
@@ -41,6 +41,7 @@ from visor_actors.actor.decisions import (
     TimerKey,
     TimerKind,
 )
+from visor_actors.actor.ledger import Phase
 
 BOOM = Failure("Boom", "a test says so")
 

@@ -24,7 +24,6 @@ The rules:
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -67,51 +66,9 @@ from visor_actors.actor.events import (
     RestartScheduled,
 )
 from visor_actors.actor.failure import Failure
+from visor_actors.actor.ledger import Child, Cycle, CyclePhase, Phase
 from visor_actors.actor.lifecycle import LIVE, ChildState, Step, advance
-from visor_actors.actor.spec import AnySpec, Backoff, OnExhausted, Restart, Strategy, SupervisorSpec
-
-
-class Phase(enum.Enum):
-    """Where the supervisor itself stands."""
-
-    NEW = "new"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    FINISHED = "finished"
-
-
-class CyclePhase(enum.Enum):
-    """Where a restart cycle stands."""
-
-    STOPPING = "stopping"
-    WAITING = "waiting"
-    STARTING = "starting"
-
-
-@dataclass(slots=True)
-class Child:
-    """What the core knows of one child. Read it, do not write it."""
-
-    spec: AnySpec
-    backoff: Backoff
-    window: RestartWindow | None
-    generation: int = 0
-    state: ChildState = ChildState.DOWN
-    attempts: int = 0
-    restarts: int = 0
-    degraded: bool = False
-    failure: Failure | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Cycle:
-    number: int
-    culprit: str
-    members: list[str]
-    phase: CyclePhase
-    delay: float = 0.0
-    timer: TimerKey | None = None
+from visor_actors.actor.spec import OnExhausted, Restart, Strategy, SupervisorSpec
 
 
 @dataclass(slots=True)
@@ -128,7 +85,7 @@ class SupervisorCore:
     phase: Phase = field(default=Phase.NEW, init=False)
     children: dict[str, Child] = field(init=False)
     _window: RestartWindow = field(init=False)
-    _cycles: list[_Cycle] = field(default_factory=list, init=False)
+    _cycles: list[Cycle] = field(default_factory=list, init=False)
     _cycle_numbers: int = field(default=0, init=False)
     _armed: dict[TimerKey, None] = field(default_factory=dict, init=False)
     _deferred: list[ChildExited] = field(default_factory=list, init=False)
@@ -402,13 +359,13 @@ class SupervisorCore:
 
     # --- cycles
 
-    def _new_cycle(self, culprit: str, members: list[str], phase: CyclePhase) -> _Cycle:
+    def _new_cycle(self, culprit: str, members: list[str], phase: CyclePhase) -> Cycle:
         self._cycle_numbers += 1
-        cycle = _Cycle(number=self._cycle_numbers, culprit=culprit, members=members, phase=phase)
+        cycle = Cycle(number=self._cycle_numbers, culprit=culprit, members=members, phase=phase)
         self._cycles.append(cycle)
         return cycle
 
-    def _join(self, cycle: _Cycle | None, name: str) -> _Cycle:
+    def _join(self, cycle: Cycle | None, name: str) -> Cycle:
         """Return the cycle that restarts ``name`` and whoever goes with it."""
         group = self._group(name)
         if cycle is None and self.spec.strategy is not Strategy.ONE_FOR_ONE and self._cycles:
@@ -435,10 +392,10 @@ class SupervisorCore:
                 assert_never(self.spec.strategy)
         return [member for member in group if self.children[member].state is not ChildState.RETIRED]
 
-    def _cycles_of(self, name: str) -> list[_Cycle]:
+    def _cycles_of(self, name: str) -> list[Cycle]:
         return [cycle for cycle in self._cycles if name in cycle.members]
 
-    def _proceed(self, cycle: _Cycle) -> None:
+    def _proceed(self, cycle: Cycle) -> None:
         """Do the next step of ``cycle``, if it need not wait."""
         members = [self.children[name] for name in cycle.members]
         if cycle.phase is CyclePhase.STOPPING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from visor_actors.actor.core import Child, Phase
 from visor_actors.actor.failure import Failure
+from visor_actors.actor.ledger import Child, Phase
 from visor_actors.actor.lifecycle import ChildState
 from visor_actors.actor.runtime import Runtime
 from visor_actors.actor.spec import AnySpec, SupervisorSpec

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from visor_actors.actor.actor_cell import ActorCell
 from visor_actors.actor.cell import Cell, Injection, StopOrder
-from visor_actors.actor.core import Phase, SupervisorCore
+from visor_actors.actor.core import SupervisorCore
 from visor_actors.actor.decisions import (
     AbandonChild,
     Abort,
@@ -45,6 +45,7 @@ from visor_actors.actor.events import (
 )
 from visor_actors.actor.failure import Failure
 from visor_actors.actor.inbox import Closed
+from visor_actors.actor.ledger import Phase
 from visor_actors.actor.lifecycle import ChildState
 from visor_actors.actor.messages import Request
 from visor_actors.actor.runtime import Runtime
