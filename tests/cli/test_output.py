@@ -126,3 +126,14 @@ def test_every_documented_document_has_a_golden_file_or_a_test_of_its_own() -> N
     tested = {case[2] for case in (*RUNNING, *AT_REST)} | {"init", "service print, service install"}
     elsewhere = {"check", "prepare", "logs (each line)", "config sentry-test", "demo"}
     assert set(documents()) == tested | elsewhere
+
+
+def test_the_shell_completes_commands_and_sub_commands(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_VISOR_ACTORS_COMPLETE", "bash_complete")
+    for words, wanted in (
+        ("visor-actors sta", {"status"}),
+        ("visor-actors upgrades ", {"list", "hold", "resume"}),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        assert {line.partition(",")[2] for line in run().out.split()} == wanted
