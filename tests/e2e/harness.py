@@ -289,10 +289,13 @@ class Visor:
 
     def wait_running(self, *slots: str) -> list[int]:
         """Wait until the binaries run; return their pids."""
-        return [
-            wait_for(lambda slot=slot: self.running_pid(slot), f"{slot} to run\n{self.tail()}")
-            for slot in slots or ("core",)
-        ]
+        try:
+            return [
+                wait_for(lambda slot=slot: self.running_pid(slot), f"{slot} to run")
+                for slot in slots or ("core",)
+            ]
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.tail()}") from None
 
     def wait_upgraded(self, tag: str) -> None:
         """Wait until the upgrade to ``tag`` is confirmed."""
