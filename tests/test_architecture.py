@@ -45,7 +45,7 @@ THIRD_PARTY: Mapping[str, str] = {
     "urllib3": "install",
     "zstandard": "install",
 }
-"""Each library has one place; the others reach it through that. YAML has two: it is read, and carried over."""
+"""Each library has one place; the others reach it through that. YAML is missing: it has two."""
 
 NOT_IN_MAIN = frozenset(
     {
