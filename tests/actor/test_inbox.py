@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
@@ -283,3 +284,19 @@ def test_an_inbox_without_watched_descriptors_needs_none_of_its_own(
     assert len(os.listdir("/proc/self/fd")) == len(before) + 1
     inbox.dispose()
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("send", ["offer", "offer_answer"])
+def test_a_message_that_arrives_while_the_inbox_is_closing_is_given_back(
+    inbox: Inbox, left: Leftovers, send: str
+) -> None:
+    class Closing(deque[object]):
+        """Closes the inbox between the sender's look and its append, where no lock stands."""
+
+        def append(self, message: object, /) -> None:
+            inbox.close()
+            super().append(message)
+
+    inbox._lane = Closing()
+    getattr(inbox, send)("late")
+    assert left.taken == ["late"]
