@@ -10,6 +10,7 @@ import click
 
 from visor_actors.cli.commands import COMMANDS, LazyGroup
 from visor_actors.cli.framework import home_option, output_option
+from visor_actors.telemetry.streams import keep_standard_streams
 
 _HELP = """Runs a blockchain node's binaries and carries protocol upgrades out at the exact block.
 
@@ -37,10 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A locale that cannot show a character must not turn a status into an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    keep_standard_streams()
     try:
         result = visor.main(args=arguments, prog_name="visor-actors", standalone_mode=False)
         code = result if isinstance(result, int) else 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is when a caller has closed it
+            sys.stdout.flush()
     except BrokenPipeError:  # piped into `head`: nothing went wrong
         code = _output_gone()
     except BaseException as error:

@@ -131,7 +131,7 @@ class Hello:
 
 
 class RefusalKind(enum.Enum):
-    """Why a start was refused. ``UNKNOWN`` is anything a newer shim may say that this client does not know."""
+    """Why a start was refused. ``UNKNOWN`` is anything a newer shim may say unknown to this client."""
 
     RUNNING = "running"
     HELD = "held"
@@ -191,7 +191,7 @@ class Exited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopProgress:
-    """A stop goes on. ``request`` is None when leftovers of a binary that ended by itself are being removed."""
+    """A stop goes on. ``request`` is None when leftovers of a binary that ended by itself are removed."""
 
     request: int | None
     step: StopStep

@@ -39,7 +39,7 @@ _armed: dict[str, _Armed] = {}
 
 
 def arm(specification: str) -> None:
-    """Replace what is armed by ``specification`` (the syntax is in the module's docstring; empty: nothing)."""
+    """Replace what is armed by ``specification`` (syntax: see the module; empty: nothing)."""
     armed: dict[str, _Armed] = {}
     for entry in specification.split(";"):
         name, _, action = entry.strip().partition("=")
