@@ -164,12 +164,13 @@ class RpcListenerActor(Actor):
             self._emit("rpc.connected", "the core answers its admin RPC")
         elif self._problem is not None:
             self._emit("rpc.recovered", "the core answers its admin RPC again")
+        recovered = self._problem is not None
         self._problem, self._silent_told = None, False
         # From now on silence is what a node that hangs looks like: it has the shorter budget to come back.
         self._left = config.max_number_of_restart_connection_retries
         self._charged_at = self._world.monotonic()
         self._answered_at = self._world.now()
-        changed = status != self._status
+        changed = status != self._status or recovered
         self._status = status
         self.context.tell(UPGRADE_COORDINATOR, StatusSeen(core=target.core, status=status, pace=self._pace))
         if changed or self._pace is Pace.NORMAL:
