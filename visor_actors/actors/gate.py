@@ -6,6 +6,7 @@ forgotten by a restart, and a hook that has succeeded does not run again.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,10 +23,17 @@ from visor_actors.telemetry.events import Severity
 HOLDS_KEY = "upgrade.holds"
 """Journal: the tags that are held; ``*`` for whichever comes next."""
 HOOK_KEY = "upgrade.hook"
-"""Journal: the upgrade whose pre-upgrade hook needs no further run, as [tag, height]."""
+"""Journal: how the last pre-upgrade hook ended, as [tag, height, outcome]."""
 POST_HOOK_KEY = "upgrade.post-hook"
 """Journal: the confirmed upgrade whose post-upgrade hook has not ended yet, as [tag, height, folder]."""
 EVERY = "*"
+
+
+class HookOutcome(enum.StrEnum):
+    """What the pre-upgrade hook of an upgrade means for its switch; the value is what the journal holds."""
+
+    PASSED = "passed"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,7 @@ class Gate:
         self._voice = voice
         self._journal = journal
         self._held: set[str] = set()
-        self._passed_hook: Key | None = None
-        self._failed_hook: Key | None = None
+        self._hook: tuple[Key, HookOutcome] | None = None
         self._running_hook: Key | None = None
         self._settling: Key | None = None
         self._settled: Key | None = None
@@ -60,10 +67,10 @@ class Gate:
         holds = journal.get(HOLDS_KEY)
         self._held = {str(tag) for tag in holds} if isinstance(holds, list) else set()
         match journal.get(HOOK_KEY):
-            case [str(tag), int(height)]:
-                self._passed_hook = (tag, height)
+            case [str(tag), int(height), ("passed" | "failed") as outcome]:
+                self._hook = ((tag, height), HookOutcome(outcome))
             case _:
-                self._passed_hook = None
+                self._hook = None
         self._publish()
         match journal.get(POST_HOOK_KEY):
             case [str(tag), int(height), str(folder)]:
@@ -91,9 +98,11 @@ class Gate:
     def resume(self, tag: str | None) -> None:
         """Let ``tag`` pass; None: everything. A hook that has failed was looked at by whoever resumes and is
         not run once more."""
-        if self._failed_hook is not None and tag in (None, self._failed_hook[0]):
-            self._pass_hook(self._failed_hook)
-            self._failed_hook = None
+        match self._hook:
+            case (key, HookOutcome.FAILED) if tag in (None, key[0]):
+                self._note_hook(key, HookOutcome.PASSED)
+            case _:
+                pass
         self._change(set() if tag is None else self._held - {tag, EVERY})
         self._voice.say("upgrade.resumed", "upgrades go on", tag=tag)
 
@@ -115,7 +124,10 @@ class Gate:
 
     def hook_done(self, key: Key) -> bool:
         """Whether nothing is left to run before the stop of ``key``."""
-        return self._world.settings.current.hooks.pre_upgrade is None or self._passed_hook == key
+        return self._world.settings.current.hooks.pre_upgrade is None or self._hook == (
+            key,
+            HookOutcome.PASSED,
+        )
 
     def run_hook(self, entry: Entry) -> None:
         """Run the pre-upgrade hook, unless it runs already."""
@@ -130,14 +142,14 @@ class Gate:
         tag, _ = key
         self._tell("preUpgrade", key, result, next_step=f"mend it, then `visor-actors upgrades resume {tag}`")
         if result.problem is None:
-            self._pass_hook(key)
+            self._note_hook(key, HookOutcome.PASSED)
         else:
-            self._failed_hook = key
+            self._note_hook(key, HookOutcome.FAILED)
             self._change(self._held | {tag})
 
-    def _pass_hook(self, key: Key) -> None:
-        self._passed_hook = key
-        self._journal().put(HOOK_KEY, list(key))
+    def _note_hook(self, key: Key, outcome: HookOutcome) -> None:
+        self._hook = (key, outcome)
+        self._journal().put(HOOK_KEY, [*key, outcome.value])
 
     # the delay
 
