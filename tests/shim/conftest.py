@@ -108,13 +108,23 @@ class SlotDriver:
         return self.next(connection, Exited).record
 
     def state(self) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
-        return value
+        """What the shim has saved last."""
+        states: list[dict[str, Any]] = []
+        for name in ("state.0", "state.1"):
+            line = (self.folder / name).read_text().partition("\n")[0].strip("\0")
+            if line:
+                states.append(json.loads(line))
+        return max(states, key=lambda state: int(state["serial"]))
 
     def edit_state(self, change: Callable[[dict[str, Any]], None]) -> None:
         state = self.state()
         change(state)
-        (self.folder / "state.json").write_text(json.dumps(state))
+        self.write_state(state)
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        state["serial"] = state["end"] = state.get("serial", 0) + 1
+        ends = {"end": state.pop("end")}
+        (self.folder / f"state.{state['serial'] % 2}").write_text(json.dumps(state | ends) + "\n")
 
     def kill_shim(self, connection: ShimConnection) -> None:
         os.kill(connection.hello.shim_pid, signal.SIGKILL)

@@ -323,8 +323,6 @@ def test_a_process_that_cannot_be_identified_blocks_the_slot_and_is_left_alone(s
 
 
 def write_state(slot: SlotDriver, pid: int, start_ticks: int, **more: Any) -> None:
-    import json
-
     running = {
         "incarnation": 4,
         "pid": pid,
@@ -347,7 +345,7 @@ def write_state(slot: SlotDriver, pid: int, start_ticks: int, **more: Any) -> No
         "ended": None,
         "running": running,
     }
-    (slot.folder / "state.json").write_text(json.dumps(state))
+    slot.write_state(state)
 
 
 def test_a_lock_held_by_a_stranger_is_named_and_refuses_starts(slot: SlotDriver) -> None:
@@ -386,12 +384,13 @@ def test_a_wrapper_script_that_becomes_another_program_is_adopted(slot: SlotDriv
     assert (running.pid, running.adopted) == (binary.pid, True)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"epoch": "x"}', "\0" * 100, '{"running": 3}'])
-def test_an_unreadable_state_is_set_aside_and_the_lock_still_guards(slot: SlotDriver, content: str) -> None:
+@pytest.mark.parametrize("content", ["x", "{", "[]", '{"epoch": "x"}', '{"serial": 1, "end": 2}'])
+def test_an_unreadable_state_is_not_believed_and_the_lock_guards(slot: SlotDriver, content: str) -> None:
     connection = slot.open()
     binary = slot.start(connection, slot.order("/bin/sleep", "60"))
     slot.kill_shim(connection)
-    (slot.folder / "state.json").write_text(content)
+    for name in ("state.0", "state.1"):
+        (slot.folder / name).write_text(content)
     again = slot.open()
     assert again.hello.running is None
     assert again.hello.held_by is not None
@@ -400,7 +399,20 @@ def test_an_unreadable_state_is_set_aside_and_the_lock_still_guards(slot: SlotDr
     assert slot.next(again, StartRefused).kind is RefusalKind.HELD
     end(binary.pid)
     assert slot.start(again, slot.order("/bin/sleep", "60")).incarnation > 1_000_000
-    assert (slot.folder / "state.bad").exists()
+
+
+def test_a_state_that_was_not_written_to_its_end_gives_way_to_the_one_before(slot: SlotDriver) -> None:
+    connection = slot.open()
+    binary = slot.start(connection, slot.order("/bin/sleep", "60"))
+    wait_until(lambda: slot.state()["running"]["image"] is not None)
+    slot.kill_shim(connection)
+    newest = slot.folder / f"state.{(slot.state()['serial'] + 1) % 2}"
+    before = newest.read_text()
+    slot.edit_state(lambda state: state.update(running=None))
+    newest.write_text(newest.read_text()[:60] + before[60:])
+    running = slot.open().hello.running
+    assert running is not None
+    assert running.pid == binary.pid
 
 
 # shims that do not answer

@@ -209,7 +209,7 @@ def fill_up(path: Path) -> None:
             file.write(b"x" * 4096)
 
 
-def test_a_start_on_a_full_disk_is_refused_and_works_once_there_is_room(small_disk: Path) -> None:
+def test_on_a_full_disk_a_binary_starts_unless_it_cannot_be_recorded(small_disk: Path) -> None:
     driver = SlotDriver(small_disk / "core")
     try:
         connection = driver.open()
@@ -221,12 +221,17 @@ def test_a_start_on_a_full_disk_is_refused_and_works_once_there_is_room(small_di
         connection.stop(signal=signal.SIGKILL, timeout=0)
         record = driver.exit(connection)
         assert record.known
-        connection.start(order)
+        connection.acknowledge(record.incarnation)
+        driver.start(connection, order)  # the state's room was reserved
+        connection.stop(signal=signal.SIGKILL, timeout=0)
+        assert driver.exit(connection).known
+        large = driver.order("/bin/sleep", *["x" * 40_000] * 3, output=order.output)
+        connection.start(large)
         refused = driver.next(connection, StartRefused)
-        assert refused.kind in (RefusalKind.RESOURCES, RefusalKind.OUTPUT)
+        assert refused.kind is RefusalKind.RESOURCES
         assert "No space left" in refused.problem
         fill.unlink()
-        driver.start(connection, order)
+        driver.start(connection, large)
     finally:
         driver.clean_up()
 

@@ -257,7 +257,7 @@ def test_a_very_long_home_works(slot: SlotDriver) -> None:
 def test_the_slot_is_private(slot: SlotDriver) -> None:
     connection = slot.open()
     slot.start(connection, slot.order("/bin/sleep", "60"))
-    for name in ("shim.sock", "shim.lock", "lock", "state.json", "output", "shim.err"):
+    for name in ("shim.sock", "shim.lock", "lock", "state.0", "output", "shim.err"):
         assert stat.S_IMODE((slot.folder / name).stat().st_mode) & 0o077 == 0, name
 
 

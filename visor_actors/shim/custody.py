@@ -39,9 +39,7 @@ BUSY_SECONDS = 0.005  # output that comes faster than this is looked at no more 
 
 
 class Binary:
-    """One live incarnation, or one whose leftovers are being ended. ``record`` is what state.json says of
-    it.
-    """
+    """One live incarnation, or one whose leftovers are being ended. ``record`` is what is saved of it."""
 
     def __init__(self, record: "Record", pidfd: int, *, own: bool) -> None:
         self.record = record
@@ -150,7 +148,7 @@ class Custody:
         try:
             self._state.save()
         except OSError as error:
-            note(f"state.json: {error}")
+            note(f"the state cannot be written: {error}")
             self._loop.after(1.0, "save", self.save)
 
     def save_soon(self) -> None:
@@ -213,7 +211,7 @@ class Custody:
         return fd >= 0
 
     def _fork(self, request: int, order: Order, lock: int, null: int, out: int, err: int) -> None:
-        # Rule: on record before it runs. The child waits for one byte, sent when state.json names it.
+        # Rule: on record before it runs. The child waits for one byte, sent when the state names it.
         ours, theirs = pair()
         marker = os.urandom(8).hex()
         pid = os.fork()

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Record = dict[str, Any]  # one JSON object, on the wire or in state.json
+    Record = dict[str, Any]  # one JSON object, on the wire or in a state file
 else:
     import _signal as signal
     import _socket as socket
 
     Callable = Any = Record = None
 
-__all__ = ["Record", "decode", "encode", "note", "pair", "read_text", "signal", "socket", "write_all"]
+__all__ = ["Record", "decode", "encode", "note", "pair", "read_text", "signal", "socket"]
 
 
 def _codec() -> "tuple[Callable[[str], Any], Callable[[object], str]]":
@@ -88,11 +88,6 @@ def note(text: str) -> None:
         os.write(2, text[:2000].encode("utf-8", "replace") + b"\n")
     except OSError:
         pass
-
-
-def write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
 
 
 def pair() -> "tuple[socket.socket, socket.socket]":
