@@ -24,6 +24,8 @@ def parse(line: str) -> None:
     context = visor.make_context("visor-actors", words)
     while isinstance(context.command, click.Group):
         rest = [*getattr(context, "_protected_args", ()), *context.args]
+        if not rest and context.command.invoke_without_command:
+            return
         assert rest, f"{line}: which command?"
         name, command, rest = context.command.resolve_command(context, rest)
         assert command is not None, line

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from visor_actors.actors.reports import UpgradeReport
+    from visor_actors.actors.reports import AlarmReport, UpgradeReport
     from visor_actors.home.layout import HomeLayout
+
+
+_ALARM = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,7 @@ class DiskReport:
     current: str | None = None
     slots: tuple[SlotOnDisk, ...] = ()
     upgrade: UpgradeReport | None = None
+    last_alarm: AlarmReport | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -52,6 +56,7 @@ def read_disk(layout: HomeLayout) -> DiskReport:
         current=_link(layout, problems),
         slots=_slots(layout.shims, locks, problems),
         upgrade=_last_upgrade(layout, problems),
+        last_alarm=_last_alarm(layout),
         problems=tuple(problems),
     )
 
@@ -147,6 +152,23 @@ def _held_locks() -> frozenset[tuple[int, int]]:
             major, minor, inode = words[5].split(":")
             found.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
     return frozenset(found)
+
+
+def _last_alarm(layout: HomeLayout) -> AlarmReport | None:
+    """The alarm that came last, if visor has not started or ended in good order since."""
+    from visor_actors.actors.reports import AlarmReport
+    from visor_actors.cli.journal import journal_events
+    from visor_actors.home.errors import JournalUnavailable
+
+    try:
+        alarms = journal_events(layout, least_severity=_ALARM, limit=1)
+        starts = journal_events(layout, name="visor.started", limit=1)
+    except JournalUnavailable:
+        return None  # said by the upgrade's row already
+    if not alarms or (starts and alarms[0].id < starts[0].id):
+        return None
+    alarm = alarms[0]
+    return AlarmReport(name=alarm.name, message=alarm.message, next_step=alarm.next_step, at=alarm.at)
 
 
 def _last_upgrade(layout: HomeLayout, problems: list[str]) -> UpgradeReport | None:

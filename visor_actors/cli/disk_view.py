@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from visor_actors.api.duration import since
 from visor_actors.cli.disk import DiskReport, SlotOnDisk
-from visor_actors.cli.terminal import bad, doubtful, good, heading, pairs
+from visor_actors.cli.terminal import bad, doubtful, good, heading, moment, pairs
 
 
 def render_disk(disk: DiskReport, now: float) -> str:
@@ -17,6 +17,9 @@ def render_disk(disk: DiskReport, now: float) -> str:
         pairs(_rows(disk, now)),
     ]
     lines += [bad(problem) for problem in disk.problems]
+    if disk.last_alarm is not None:
+        lines += ["", f"{bad('last alarm')}, {moment(disk.last_alarm.at)}: {disk.last_alarm.message}"]
+        lines += [f"  next: {disk.last_alarm.next_step}"] if disk.last_alarm.next_step else []
     lines += ["", f"next: {_next_step(disk)}"]
     return "\n".join(lines)
 

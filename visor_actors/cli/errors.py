@@ -67,6 +67,9 @@ def report(error: BaseException, arguments: Sequence[str]) -> int:
     """Print ``error`` on standard error and return the exit code. SystemExit passes through."""
     if isinstance(error, SystemExit):
         raise error
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)  # nothing was asked for: the help says what can be
+        return ExitCode.USAGE
     described = describe(error)
     if _wants_json(arguments):
         fields = {

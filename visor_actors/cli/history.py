@@ -24,6 +24,7 @@ _KINDS = {
     "config": "config.*",
 }
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_WARNING = 30
 _ALARM = 50
 
 
@@ -134,5 +135,7 @@ def render(entry: HistoryEntry) -> str:
         lines.append(f"  next: {entry.next_step}")
     if entry.trouble:
         lines.append(f"  {entry.trouble}")
-    lines += [quiet(f"  | {line}") for line in entry.lines]
+    if entry.severity >= _WARNING or not entry.name.startswith("binary."):
+        # The last words of a binary matter when nobody asked it to end; JSON has them always.
+        lines += [quiet(f"  | {line}") for line in entry.lines]
     return "\n".join(lines)

@@ -23,11 +23,11 @@ def journal_upgrades(layout: HomeLayout) -> tuple[UpgradeReport, ...]:
 def journal_events(
     layout: HomeLayout,
     *,
-    name: str | None,
-    least_severity: int,
-    since: float | None,
-    after_id: int | None,
-    limit: int | None,
+    name: str | None = None,
+    least_severity: int = 0,
+    since: float | None = None,
+    after_id: int | None = None,
+    limit: int | None = None,
 ) -> tuple[HistoryEntry, ...]:
     """Return the newest events that fit, oldest first; none if there is no journal yet."""
     if not layout.journal.exists():

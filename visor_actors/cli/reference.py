@@ -138,13 +138,13 @@ def hints(kind: type[Any]) -> Mapping[str, Any]:
     """Return the types of a document's fields; also those that only type checkers import."""
     from visor_actors.actor import NodeSnapshot
     from visor_actors.actors.control import StopMode
-    from visor_actors.actors.reports import UpgradeReport
+    from visor_actors.actors.reports import AlarmReport, UpgradeReport
     from visor_actors.cli.checks.finding import Finding
     from visor_actors.cli.disk import DiskReport
     from visor_actors.home.errors import Problem
     from visor_actors.home.journal import HistoryEntry
 
-    known = (NodeSnapshot, StopMode, UpgradeReport, Finding, DiskReport, Problem, HistoryEntry)
+    known = (AlarmReport, NodeSnapshot, StopMode, UpgradeReport, Finding, DiskReport, Problem, HistoryEntry)
     return typing.get_type_hints(kind, localns={one.__name__: one for one in known})
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from visor_actors.cli.errors import CommandError, ExitCode
 from visor_actors.cli.framework import Command, Invocation, with_invocation
 
 if TYPE_CHECKING:
@@ -23,8 +24,15 @@ def command(invocation: Invocation) -> int:
     A node that already runs on this home is taken over without being stopped. What SIGTERM means for the node
     is onExit in the configuration. Started by systemd with Type=notify it reports when it is ready."""
     from visor_actors.home.config import load_config
+    from visor_actors.home.layout import CONFIG_NAMES
 
     layout = invocation.layout
+    if not layout.root.is_dir() or not any((layout.root / name).exists() for name in CONFIG_NAMES):
+        raise CommandError(
+            f"{layout.root} is no visor home: it has no {CONFIG_NAMES[0]}",
+            next_step=f"create one with visor-actors init --home {layout.root}, or name another with --home",
+            code=ExitCode.CONFIGURATION,
+        )
     loaded = load_config(layout)  # first: what is wrong there is to be said before anything else is done
 
     from visor_actors.actors.application import run_visor

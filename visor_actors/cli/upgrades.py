@@ -25,14 +25,18 @@ class UpgradesDocument:
 
 @click.group(
     cls=Group,
+    invoke_without_command=True,
     examples=(
-        "visor-actors upgrades list",
+        "visor-actors upgrades",
         "visor-actors upgrades hold v0.76.0",
         "visor-actors upgrades resume v0.76.0",
     ),
 )
-def command() -> None:
-    """List the upgrades; hold one back or let it go on."""
+@click.pass_context
+def command(context: click.Context) -> None:
+    """List the upgrades, hold one back or let it go on. Without a command: list."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_upgrades)
 
 
 @command.command(

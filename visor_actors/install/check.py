@@ -87,7 +87,8 @@ def check_folder(
             version = found
         if problem is not None:
             problems.append(problem)
-    return FolderReport(problems=tuple(problems), version=version)
+    # Core and data node are mostly one file: what is wrong with it is said once.
+    return FolderReport(problems=tuple(dict.fromkeys(problems)), version=version)
 
 
 def _roles(config: RunConfig) -> tuple[Role, ...]:
