@@ -20,13 +20,26 @@ def hold(path: Path) -> int:
     return fd
 
 
+def record(slot: Path, *, pid: int, argv: list[str]) -> None:
+    """Write what a shim saves of a running binary."""
+    running = {
+        "incarnation": 1,
+        "pid": pid,
+        "start_ticks": 1,
+        "boot_id": "x",
+        "executable": "vega",
+        "argv": argv,
+        "started_at": 1.5,
+        "stopping": False,
+    }
+    (slot / "state.1").write_text(json.dumps({"serial": 1, "running": running, "end": 1}) + "\n")
+
+
 def test_a_node_that_runs_without_visor_is_seen_and_named(run: Runner, layout: HomeLayout) -> None:
     core = layout.slot("core")
     fd = hold(core / "lock")
     try:
-        (core / "state.json").write_text(
-            json.dumps({"running": {"pid": 4321, "started_at": 1.5, "argv": ["vega", "start"]}})
-        )
+        record(core, pid=4321, argv=["vega", "start"])
         report = read_disk(layout)
         assert [(slot.slot, slot.held, slot.pid, slot.argv) for slot in report.slots] == [
             ("core", True, 4321, ("vega", "start"))
@@ -56,7 +69,7 @@ def test_what_a_shim_wrote_about_a_dead_node_is_not_believed(layout: HomeLayout)
     core = layout.slot("core")
     core.mkdir(parents=True)
     (core / "lock").touch()
-    (core / "state.json").write_text(json.dumps({"running": {"pid": 1, "started_at": 1, "argv": []}}))
+    record(core, pid=1, argv=[])
     (slot,) = read_disk(layout).slots
     assert (slot.held, slot.pid) == (False, None)
 
@@ -70,7 +83,7 @@ def test_a_home_that_is_held_but_does_not_answer_is_told(run: Runner, layout: Ho
 
 def test_broken_things_are_told_and_break_nothing(layout: HomeLayout) -> None:
     layout.slot("core").mkdir(parents=True)
-    (layout.slot("core") / "state.json").write_text("{")
+    (layout.slot("core") / "state.0").write_text("{")
     layout.current.symlink_to("v9")
     layout.journal.write_text("this is no database, and long enough not to be taken for an empty one" * 20)
     report = read_disk(layout)

@@ -5,7 +5,6 @@ The locks are looked up in /proc/locks and never tried: even a moment's lock cou
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,19 +114,13 @@ def _slots(shims: Path, locks: frozenset[tuple[int, int]], problems: list[str]) 
 
 
 def _slot(folder: Path, *, held: bool) -> SlotOnDisk:
-    try:
-        running = json.loads((folder / "state.json").read_bytes())["running"] or {}
-        pid, started_at, argv = running.get("pid"), running.get("started_at"), running.get("argv", ())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    from visor_actors.node.slot_state import recorded_binary
+
+    running = recorded_binary(folder) if held else None
+    if running is None:
         return SlotOnDisk(slot=folder.name, held=held)
-    if not held:
-        return SlotOnDisk(slot=folder.name, held=False)
     return SlotOnDisk(
-        slot=folder.name,
-        held=True,
-        pid=pid if isinstance(pid, int) else None,
-        started_at=float(started_at) if isinstance(started_at, int | float) else None,
-        argv=tuple(str(word) for word in argv) if isinstance(argv, list) else (),
+        slot=folder.name, held=True, pid=running.pid, started_at=running.started_at, argv=running.argv
     )
 
 

@@ -104,26 +104,6 @@ class HomeLock:
         self.release()
 
 
-def who_holds(root: Path) -> HomeLocked | None:
-    """Return the refusal that :meth:`HomeLock.acquire` would raise now, None if the home ``root`` is free.
-
-    Takes the lock for a moment to find out; a visor that starts at this very moment is told to try again.
-    """
-    try:
-        fd = os.open(root / ".visor" / "visor.lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        # Shared, so that two who ask at once do not see each other.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return HomeLocked(root, _read_holder(fd))
-    else:
-        return None
-    finally:
-        os.close(fd)
-
-
 def _write_holder(fd: int) -> None:
     command = Path("/proc/self/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
     holder = LockHolder(
