@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -185,6 +186,7 @@ class Visor:
 
     home: Home
     environment: Mapping[str, str] = field(default_factory=dict)
+    output: int | None = None
     process: subprocess.Popen[bytes] = field(init=False)
     log: Path = field(init=False)
 
@@ -196,16 +198,17 @@ class Visor:
         self.end()
 
     def start(self) -> None:
-        """Start a visor; its output goes to a file beside the home."""
+        """Start a visor; its output goes to a file beside the home, or to the descriptor ``output``."""
         number = len(list(self.home.root.parent.glob("visor-*.log")))
         self.log = self.home.root.parent / f"visor-{number}.log"
         environment = {**os.environ, "VISOR_TESTING": "1", **self.environment}
-        with self.log.open("wb") as output:
+        with self.log.open("wb") as log:
+            written_to = log.fileno() if self.output is None else self.output
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "visor_actors", "run", "--home", str(self.home.root)],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=written_to,
+                stderr=written_to,
                 env=environment,
                 start_new_session=True,
             )
@@ -291,8 +294,7 @@ class Visor:
         """Wait until the binaries run; return their pids."""
         try:
             return [
-                wait_for(lambda slot=slot: self.running_pid(slot), f"{slot} to run")
-                for slot in slots or ("core",)
+                wait_for(partial(self.running_pid, slot), f"{slot} to run") for slot in slots or ("core",)
             ]
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.tail()}") from None

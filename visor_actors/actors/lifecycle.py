@@ -240,7 +240,9 @@ class LifecycleActor(Actor):
                 self._count_lived(seen.running.incarnation)
         else:
             self._running.pop(seen.slot, None)
-        self._advance(SlotReported(slot=seen.slot, running=seen.running is not None))
+        running = seen.running
+        stopping = running is not None and running.stopping
+        self._advance(SlotReported(slot=seen.slot, running=running is not None, stopping=stopping))
 
     def _started(self, slot: Slot, binary: RunningBinary) -> None:
         self._running[slot] = binary
@@ -298,7 +300,8 @@ class LifecycleActor(Actor):
         """The snapshot height which this start did not find, as far as that can be known.
 
         Its last lines say so where they are captured. Elsewhere a core that ended at once with the exit code
-        of a failed start is taken to have missed the height that history gave it: the next start goes without.
+        of a failed start is taken to have missed the height that history gave it; the next start does without
+        it.
         """
         said = refused_height(record.last_lines)
         plan = self._launch.plan if self._launch is not None else None

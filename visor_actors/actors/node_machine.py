@@ -30,10 +30,11 @@ from visor_actors.actors.messages import NodePhase, Occasion, RunOrder, StopPurp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotReported:
-    """A slot's shim says whether something runs in it."""
+    """A slot's shim says whether something runs in it. ``stopping``: somebody has ordered it to stop."""
 
     slot: Slot
     running: bool
+    stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,8 +293,10 @@ class NodeMachine:
         """Take ``event`` in; return what is to be done, in order."""
         effects: list[NodeEffect] = []
         match event:
-            case SlotReported(slot=slot, running=running):
+            case SlotReported(slot=slot, running=running, stopping=stopping):
                 self._report(slot, running, effects)
+                if stopping:
+                    self._finish_stop(slot, effects)
             case SlotLost(slot=slot):
                 self.slots[slot] = SlotStatus.UNKNOWN
             case SlotStarted(slot=slot):
@@ -304,7 +307,9 @@ class NodeMachine:
                 self._fail(f"the {slot.words} could not be started: {problem}", effects)
             case SlotExited(slot=slot, requested=requested, how=how):
                 self.slots[slot] = SlotStatus.VACANT
-                if not requested:
+                if requested:
+                    self._finish_stop(slot, effects)
+                else:
                     self._fail(f"the {slot.words} {how}", effects)
             case Ordered(order=order, wanted=wanted):
                 if order.ask == self.ask and self.goal is Goal.UP and self.order is None:
@@ -379,6 +384,13 @@ class NodeMachine:
             self._go_down(StopPurpose.GAVE_UP, reason, effects)
         else:
             self.goal, self.reason, self.phase = Goal.RECOVER, reason, NodePhase.STOPPING
+
+    def _finish_stop(self, slot: Slot, effects: list[NodeEffect]) -> None:
+        """What ran in the slot stops or has stopped by an order that is not this machine's, but of a visor or
+        a lifecycle before it. Have that finished; then the node starts again.
+        """
+        if self.goal is Goal.UP and (self.occupied or self.phase in (NodePhase.STARTING, NodePhase.RUNNING)):
+            self._recycle(f"the {slot.words} had been asked to stop before", effects)
 
     def _recycle(self, reason: str, effects: list[NodeEffect]) -> None:
         if self.goal is Goal.DOWN:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from visor_actors.actor import Actor, Context
 from visor_actors.actors.addresses import LIFECYCLE, Slot
@@ -27,19 +27,21 @@ from visor_actors.actors.messages import (
 )
 from visor_actors.actors.reports import BinaryReport, ExitReport
 from visor_actors.actors.world import World
-from visor_actors.node.custody_errors import ShimGone, ShimUnavailable
+from visor_actors.node.custody_errors import ShimGone, ShimUnavailable, ShimUnresponsive
 from visor_actors.node.custody_types import (
     Exited,
     ExitRecord,
     LogsDropped,
     Refused,
     RunningBinary,
+    ShimMessage,
     Started,
     StartRefused,
     StopProgress,
     StopStep,
 )
 from visor_actors.node.shim_client import ShimConnection
+from visor_actors.node.shim_process import end_unresponsive_shim
 from visor_actors.telemetry.events import Event, Severity
 
 RECONNECT_SECONDS = 0.5
@@ -48,11 +50,22 @@ HELD_SECONDS = 2.0
 """How often to look whether whoever holds the slot's lock is gone."""
 OPEN_TIMEOUT_SECONDS = 5.0
 LEAVE_SECONDS = 1.0
+OVERDUE_SECONDS = 5.0
+"""How long the shim may take for what takes it milliseconds, before the actor asks whether it still lives."""
+UNRESPONSIVE_SECONDS = 10.0
+"""How long a living shim may leave a greeting unanswered before it is ended. The node does not notice; but it
+then has a shim that is not its parent, and nobody will know how it ended.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _ShimReadable:
     """The shim said something, or is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Overdue:
+    """The shim has not done what it was told to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,8 @@ class ProcessActor(Actor):
         self._last_exit: ExitReport | None = None
         self._problem: str | None = None
         self._carried_out: int | None = None
+        self._unresponsive_since: float | None = None
+        self._stop_seconds = 0.0
 
     def init(self) -> None:
         """Attach, unless nothing ever ran here: then there is no shim to look for."""
@@ -92,6 +107,8 @@ class ProcessActor(Actor):
                     self._connect()
             case _ShimReadable():
                 self._receive()
+            case _Overdue():
+                self._lost("it does not do what it was told")
             case DescribeSlot():
                 self._describe()
             case WarmUp():
@@ -132,12 +149,17 @@ class ProcessActor(Actor):
             )
         except ShimUnavailable as error:
             self._unreachable(str(error), error.next_step)
+            if isinstance(error, ShimUnresponsive):
+                self._end_unresponsive()
             return
+        self._unresponsive_since = None
         hello = self._shim.hello
         self.context.watch(self._shim.fileno(), _ShimReadable())
         self._running = hello.running
         self._unacknowledged.update((record.incarnation, record) for record in hello.exits)
-        self._phase = "running" if hello.running is not None else "stopped"
+        self._phase = "stopped"
+        if hello.running is not None:
+            self._phase = "stopping" if hello.running.stopping else "running"
         self._problem = None
         if hello.running is not None:
             how = "adopted" if hello.running.adopted else "attached to"
@@ -176,7 +198,29 @@ class ProcessActor(Actor):
         self.context.tell(LIFECYCLE, SlotUnreachable(slot=self._slot, problem=problem))
         self.context.after(RECONNECT_SECONDS, _Connect(), key="connect")
 
+    def _end_unresponsive(self) -> None:
+        """End a shim that lives and does nothing, once it has had its time: its successor adopts the node."""
+        now = self._world.monotonic()
+        if self._unresponsive_since is None:
+            self._unresponsive_since = now
+        # The greeting that has just failed has waited for as long as a greeting may.
+        if now - self._unresponsive_since < UNRESPONSIVE_SECONDS - OPEN_TIMEOUT_SECONDS:
+            return
+        self._unresponsive_since = None
+        gone = end_unresponsive_shim(self._world.layout.slot(self._slot))
+        self._emit(
+            "shim.ended",
+            f"the shim of the {self._slot.words} did nothing any more and was "
+            + ("ended; the node goes on" if gone else "killed, but does not end"),
+            severity=Severity.ERROR,
+        )
+
+    def _expect(self, seconds: float) -> None:
+        """The shim has that long to show that it does what it was told."""
+        self.context.after(seconds + OVERDUE_SECONDS, _Overdue(), key="overdue")
+
     def _drop_connection(self) -> None:
+        self.context.cancel("overdue")
         if self._shim is not None:
             self.context.unwatch(self._shim.fileno())
             self._shim.close()
@@ -186,7 +230,7 @@ class ProcessActor(Actor):
         self._drop_connection()
         self._emit(
             "shim.lost",
-            f"the shim of the {self._slot.words} is gone ({problem}); attaching to a successor",
+            f"the connection to the shim of the {self._slot.words} is lost: {problem}; attaching again",
             severity=Severity.WARNING,
         )
         self._connect()
@@ -217,6 +261,7 @@ class ProcessActor(Actor):
             self._lost(str(error))
             return
         for message in messages:
+            self._note_progress(message)
             match message:
                 case Started(binary=binary):
                     self._running, self._phase = binary, "running"
@@ -232,7 +277,7 @@ class ProcessActor(Actor):
                     self._running, self._phase = None, "stopped"
                     self._describe()
                 case StopProgress(step=StopStep.SIGNALLED):
-                    self._phase = "stopping"
+                    self._stopping()
                 case StopProgress(step=step, detail=detail):
                     self._emit(
                         f"binary.stop-{step.value}",
@@ -251,6 +296,21 @@ class ProcessActor(Actor):
                 case Refused(problem=problem):
                     self._emit("shim.refused", f"the shim refused: {problem}", severity=Severity.ERROR)
         self._publish()
+
+    def _note_progress(self, message: ShimMessage) -> None:
+        """A shim that shows progress is left alone: what takes its time is the binary."""
+        match message:
+            case StopProgress(step=StopStep.SIGNALLED):
+                self._expect(self._stop_seconds)
+            case Started() | StartRefused() | Exited() | StopProgress():
+                self.context.cancel("overdue")
+            case LogsDropped() | Refused():
+                pass
+
+    def _stopping(self) -> None:
+        self._phase = "stopping"
+        if self._running is not None:
+            self._running = replace(self._running, stopping=True)
 
     def _exited(self, record: ExitRecord) -> None:
         self._running, self._phase = None, "stopped"
@@ -276,6 +336,7 @@ class ProcessActor(Actor):
         except ShimGone as error:
             self._lost(str(error))
             return
+        self._expect(0.0)
         self._phase = "starting"
         self._publish()
 
@@ -288,6 +349,11 @@ class ProcessActor(Actor):
             self._shim.stop(signal=message.signal, timeout=message.timeout)
         except ShimGone as error:
             self._lost(str(error))
+            return
+        self._stop_seconds = message.timeout
+        self._expect(0.0)
+        self._stopping()
+        self._publish()
 
     def _acknowledge(self, incarnation: int) -> None:
         self._unacknowledged.pop(incarnation, None)
