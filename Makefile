@@ -13,6 +13,7 @@ help:
 	@echo "make bench  the benchmarks (docs/performance.md)"
 
 $(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
@@ -33,7 +34,7 @@ unit: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
 wheel: $(STAMP)
-	rm -rf build/wheel
+	rm -rf build  # or modules that are gone would be packed again
 	$(BIN)/python -m build --quiet --wheel --outdir build/wheel .
 	$(PYTHON) -m venv --clear build/wheel/env
 	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check build/wheel/*.whl
