@@ -13,8 +13,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -68,28 +67,17 @@ class Network:
         return tag
 
 
-@contextmanager
-def restarted_at_once(home: Home, points: tuple[str, ...], folder: Path) -> Iterator[Visor]:
-    """A visor that dies at the first of ``points``, is started again, dies at the next one, and so on."""
-    folder.mkdir()
-    armed = ";".join(f"{point}=kill" for point in points)
-    environment = {"VISOR_FAILPOINTS": armed, "VISOR_FAILPOINTS_ONCE": str(folder)}
-    with Visor(home=home, environment=environment) as visor:
-        yield visor
-
-
-def keep_alive(visor: Visor, tag: str, *, timeout: float = 90) -> int:
-    """Start visor again whenever it was killed, until ``tag`` is confirmed; return how often that was."""
-    deaths = 0
+def keep_alive(visor: Visor, tag: str, fired: Path, *, timeout: float = 120) -> None:
+    """Start visor again whenever it was killed, until it was killed everywhere and ``tag`` is confirmed."""
     deadline = time.monotonic() + timeout
-    while state_of(visor.home, tag) != "confirmed" or visor.process.poll() is not None:
+    while len(list(fired.iterdir())) < len(POINTS) or state_of(visor.home, tag) != "confirmed":
         if (code := visor.process.poll()) is not None:
             assert code == -signal.SIGKILL, f"visor ended by itself\n{visor.tail()}"
-            deaths += 1
             visor.start()
         assert time.monotonic() < deadline, f"{tag} is {state_of(visor.home, tag)}\n{visor.tail()}"
         time.sleep(0.01)
-    return deaths
+    wait_for(lambda: visor.process.poll() is not None, "the last death")
+    visor.start()
 
 
 @pytest.mark.parametrize("data_node", [False, True], ids=["core only", "with data node"])
@@ -98,10 +86,14 @@ def test_a_main_that_is_killed_at_every_single_arrow_of_one_upgrade_finishes_it(
 ) -> None:
     home = matrix_home(root, data_node=data_node)
     network = Network(home)
-    with restarted_at_once(home, POINTS, root.parent / "fired") as visor:
+    fired = root.parent / "fired"
+    fired.mkdir()
+    armed = ";".join(f"{point}=kill" for point in POINTS)
+    environment = {"VISOR_FAILPOINTS": armed, "VISOR_FAILPOINTS_ONCE": str(fired)}
+    with Visor(home=home, environment=environment) as visor:
         visor.wait_running("core")
         tag = network.vote(blocks=250)  # far enough away to die seven times before
-        assert keep_alive(visor, tag) == len(POINTS)
+        keep_alive(visor, tag, fired)
         visor.wait_running("core")
     assert_each_once(home, *network.done)
     assert_starts(home, releases=2)
@@ -143,12 +135,16 @@ def crash_at_every_arrow(visor: Visor, network: Network, target: str) -> None:
     key = network.done[-1]
     for arrow in ARROWS:
         try:
-            wait_for(lambda arrow=arrow: arrow in steps(network.home).get(key, ()), f"{tag} to be {arrow}")
+            wait_step(network.home, key, arrow)
         except AssertionError as error:
             raise AssertionError(f"{target} died at every arrow: {error}\n{visor.tail()}") from None
         crash(visor, target)
     visor.wait_upgraded(tag)
     visor.wait_running("core")
+
+
+def wait_step(home: Home, key: tuple[str, int], arrow: str) -> None:
+    wait_for(lambda: arrow in steps(home).get(key, ()), f"{key[0]} to be {arrow}")
 
 
 CORE_ONLY = ("lifecycle", "process:core", "rpc-listener", "shim of core")
@@ -224,7 +220,7 @@ def test_one_death_at_one_arrow_an_upgrade(root: Path, way: str, data_node: bool
             visor.wait_running("core")
             tag = network.vote(blocks=60)
             if way == "kill":
-                wait_for(lambda visor=visor: visor.process.poll() is not None, f"a death at {point}")
+                visor.process.wait(60)
                 visor.environment = {}
                 visor.start()
             visor.wait_upgraded(tag)
