@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.harness import Home, Visor, wait_for
 from visor_actors.simulator import (
     SampleHome,
+    build_asset_zip,
     build_binary,
     check_chain,
     install_sample,
@@ -25,6 +26,7 @@ from visor_actors.simulator import (
 ROOT = Path(__file__).parents[2] / "config-samples"
 SAMPLES = sample_folders(ROOT)
 FLAG = "--snapshot.load-from-block-height"
+TAG = "v1.0.0"
 
 
 @dataclass(kw_only=True)
@@ -92,18 +94,42 @@ def test_a_published_configuration_is_upgraded_with_its_run_configuration_copied
     name: str, tmp_path: Path
 ) -> None:
     installed = install_sample(sample(name), tmp_path)
-    following = installed.visor_home / "v1.0.0"
+    following = installed.visor_home / TAG
     following.mkdir()
     shutil.copy(installed.folder / "run-config.toml", following)
-    build_binary(following / installed.brand, version="v1.0.0", brand=installed.brand)
+    build_binary(following / installed.brand, version=TAG, brand=installed.brand)
     config = installed.visor_home / "config.toml"
     config.write_text("pollIntervalSeconds = 0.2\n" + config.read_text())
     height = check_chain(installed.chain.home).blocks + 60
-    set_upgrades(installed.chain.home, [("v1.0.0", height)])
+    set_upgrades(installed.chain.home, [(TAG, height)])
     with PublishedVisor(home=home_of(installed)) as visor:
-        visor.wait_upgraded("v1.0.0")
-        wait_for(lambda: check_chain(installed.chain.home).blocks > height + 5, "blocks of v1.0.0")
+        visor.wait_upgraded(TAG)
+        wait_for(lambda: check_chain(installed.chain.home).blocks > height + 5, "blocks of the new release")
     report = check_chain(installed.chain.home)
     assert report.problems == (), visor.tail()
     last = [record.argv for record in visor.home.starts() if record.event == "start"][-1]
     assert [word for word in last if word.startswith(FLAG)] == [f"{FLAG}={height}"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("setup-data-node", id="a data node as `vega data-node`"),
+        pytest.param("archival-data-node", id="the older shape of autoInstall"),
+    ],
+)
+def test_the_automatic_installation_of_a_published_configuration_works(name: str, tmp_path: Path) -> None:
+    installed = install_sample(sample(name), tmp_path)
+    build_asset_zip(tmp_path / "releases" / TAG / "vega-linux-amd64.zip", version=TAG, brand=installed.brand)
+    # Where the releases lie is the one thing that cannot be as published.
+    config = installed.visor_home / "config.toml"
+    mirror = f'[autoInstall]\n  source = "{tmp_path}/releases"'
+    config.write_text("pollIntervalSeconds = 0.2\n" + config.read_text().replace("[autoInstall]", mirror))
+    height = check_chain(installed.chain.home).blocks + 150
+    set_upgrades(installed.chain.home, [(TAG, height)])
+    with PublishedVisor(home=home_of(installed)) as visor:
+        visor.wait_upgraded(TAG)
+        wait_for(lambda: check_chain(installed.chain.home).blocks > height + 5, "blocks of the new release")
+    assert check_chain(installed.chain.home).problems == (), visor.tail()
+    assert "install.done" in events(visor)
+    assert os.readlink(installed.visor_home / "current") == TAG
