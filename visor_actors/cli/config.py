@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from visor_actors.cli.errors import ExitCode
-from visor_actors.cli.framework import Command, Group, Invocation, Output, with_invocation
+from visor_actors.cli.framework import (
+    Command,
+    Group,
+    Invocation,
+    Output,
+    home_option,
+    output_option,
+    with_invocation,
+)
 
 if TYPE_CHECKING:
     from visor_actors.home.errors import Problem
@@ -53,7 +61,9 @@ class CheckedConfig:
         "visor-actors config schema > visor-config.schema.json",
     ),
 )
-def command() -> None:
+@home_option
+@output_option
+def command(**_options: object) -> None:
     """Show, check and describe the configuration."""
 
 

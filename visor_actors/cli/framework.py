@@ -122,11 +122,13 @@ def with_invocation(function: Callable[Concatenate[Invocation, P], R]) -> Callab
     @functools.wraps(function)
     def call(*arguments: P.args, **options: P.kwargs) -> R:
         home, output = options.pop("home", None), options.pop("output", None)
-        outer = click.get_current_context().find_root().params
-        home = home or outer.get("home")
+        outer: click.Context | None = click.get_current_context()
+        while outer is not None:
+            home, output = home or outer.params.get("home"), output or outer.params.get("output")
+            outer = outer.parent
         invocation = Invocation(
             home_option=home if isinstance(home, Path) else None,
-            output=Output(output or outer.get("output") or Output.HUMAN.value),
+            output=Output(output) if isinstance(output, str) else Output.HUMAN,
         )
         return function(invocation, *arguments, **options)
 

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import click
 
-from visor_actors.cli.framework import Command, Group, Invocation, Output, with_invocation
+from visor_actors.cli.framework import (
+    Command,
+    Group,
+    Invocation,
+    Output,
+    home_option,
+    output_option,
+    with_invocation,
+)
 
 UNIT_FOLDER = Path("/etc/systemd/system")
 
@@ -29,7 +37,9 @@ class Unit:
         "sudo visor-actors service install --home /srv/visor --user visor",
     ),
 )
-def command() -> None:
+@home_option
+@output_option
+def command(**_options: object) -> None:
     """Print or install a systemd unit."""
 
 

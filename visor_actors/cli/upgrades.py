@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from visor_actors.cli.framework import Command, Group, Invocation, Output, with_invocation
+from visor_actors.cli.framework import (
+    Command,
+    Group,
+    Invocation,
+    Output,
+    home_option,
+    output_option,
+    with_invocation,
+)
 
 if TYPE_CHECKING:
     from visor_actors.actors.control import Accepted
@@ -32,8 +40,10 @@ class UpgradesDocument:
         "visor-actors upgrades resume v0.76.0",
     ),
 )
+@home_option
+@output_option
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, **_options: object) -> None:
     """List the upgrades, hold one back or let it go on. Without a command: list."""
     if context.invoked_subcommand is None:
         context.invoke(list_upgrades)
