@@ -43,7 +43,7 @@ class UpgradesDocument:
 @home_option
 @output_option
 @click.pass_context
-def command(context: click.Context, **_options: object) -> None:
+def command(context: click.Context, /, **_options: object) -> None:
     """List the upgrades, hold one back or let it go on. Without a command: list."""
     if context.invoked_subcommand is None:
         context.invoke(list_upgrades)
