@@ -408,6 +408,13 @@ def test_what_came_before_the_end_of_the_connection_is_still_returned(slot: Slot
             connection.receive()
 
 
+def test_a_message_right_behind_the_hello_makes_the_descriptor_readable(slot: SlotDriver) -> None:
+    said = line(**HELLO) + line(**{"is": "refused", "request": 4, "problem": "no"})
+    with FakeShim(slot.folder, lambda sock: sock.sendall(said)):
+        connection = slot.open()
+    assert slot.next(connection, Refused).request == 4
+
+
 def test_a_shim_that_stops_reading_does_not_block_a_start_for_ever(slot: SlotDriver) -> None:
     done = threading.Event()
 

@@ -283,9 +283,9 @@ def test_a_shim_leaves_a_vacant_unattended_slot(slot: SlotDriver) -> None:
 def test_a_shim_leaves_when_told_and_not_while_a_binary_runs(slot: SlotDriver) -> None:
     connection = slot.open()
     binary = slot.start(connection, slot.order("/bin/sleep", "60"))
+    os.kill(connection.hello.shim_pid, signal.SIGTERM)
     connection.leave()
     assert "runs" in slot.next(connection, Refused).problem
-    os.kill(connection.hello.shim_pid, signal.SIGTERM)
     os.kill(binary.pid, signal.SIGKILL)
     assert slot.exit(connection).signal == signal.SIGKILL
     connection.leave()

@@ -57,7 +57,6 @@ class ShimConnection:
         self._requests = 0
         self._ended: ShimGone | None = None
         self._pipe = -1
-        self._early: list[ShimMessage] = []
 
     @classmethod
     def open(
@@ -161,7 +160,7 @@ class ShimConnection:
         Raises :class:`ShimGone` at the end of the connection or for what is not the protocol, after
         everything that came before has been returned.
         """
-        messages, self._early = self._early, []
+        messages: list[ShimMessage] = []
         if self._ended is None:
             try:
                 self._fill()
@@ -243,13 +242,17 @@ class ShimConnection:
             ) from error
 
     def _wait_for_message(self, deadline: float) -> dict[str, Any]:
+        """Read one message and not a byte more: what follows must make the descriptor readable for the
+        caller.
+        """
+        readable = select.poll()
+        readable.register(self._socket, select.POLLIN)
         while (fields := self._next()) is None:
             left = deadline - time.monotonic()
-            readable = select.poll()
-            readable.register(self._socket, select.POLLIN)
             if left <= 0 or not readable.poll(left * 1000):
                 raise _unresponsive(find_shim(self._slot_dir))
-            self._fill()
+            waiting = self._read(65536, socket.MSG_PEEK)
+            self._inbox += self._read((waiting.find(b"\n") + 1) or len(waiting))
         return fields
 
     # bytes
@@ -276,21 +279,28 @@ class ShimConnection:
             raise ShimGone(f"the connection to the shim broke: {error}") from error
 
     def _fill(self) -> None:
-        """Read what has arrived; raise ShimGone at end of file."""
+        """Read all that has arrived; raise ShimGone at end of file."""
         while True:
             try:
-                data = self._socket.recv(65536)
+                data = self._read(65536)
             except BlockingIOError:
                 return
-            except OSError as error:
-                raise ShimGone(f"the connection to the shim broke: {error}") from error
-            if not data:
-                raise ShimGone("the shim closed the connection")
             self._inbox += data
             if len(self._inbox) > shim_wire.MAX_MESSAGE and b"\n" not in self._inbox:
                 raise ShimGone("the shim sent a message beyond all bounds")
             if len(data) < 65536:
                 return
+
+    def _read(self, size: int, flags: int = 0) -> bytes:
+        try:
+            data = self._socket.recv(size, flags)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise ShimGone(f"the connection to the shim broke: {error}") from error
+        if not data:
+            raise ShimGone("the shim closed the connection")
+        return data
 
     def _next(self) -> dict[str, Any] | None:
         line, newline, rest = self._inbox.partition(b"\n")

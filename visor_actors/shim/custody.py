@@ -1,29 +1,25 @@
 """The binary of the slot: starting, stopping and ending it, and finding it again.
 
-At any time the slot is vacant, or there is one :class:`Binary`: starting (its child has not become it yet),
-running, or ended with leftovers that are still being ended. An exit is told when nothing of it is left and
-the slot's lock is free, never earlier.
+At any time the slot is vacant, or there is one :class:`Binary`: running, or ended with leftovers that are
+still being ended. An exit is told when nothing of it is left and the slot's lock is free, never earlier.
 """
 
-# ruff: noqa: SIM105  # contextlib.suppress would cost 1 MiB of memory in every shim
+# contextlib.suppress would cost 1 MiB of memory in every shim
 
 import fcntl
 import os
 import select
 import time
 
+from visor_actors.shim.binary import Binary, Unidentified, complete, identify, is_leftover, leftovers
 from visor_actors.shim.capture import Capture
 from visor_actors.shim.explain import Refusal
-from visor_actors.shim.lean import note, pair, signal, socket
-from visor_actors.shim.order import MARKER, Order
+from visor_actors.shim.lean import note, signal
+from visor_actors.shim.order import Order
 from visor_actors.shim.processes import (
     ProcessStat,
-    all_pids,
-    executable_of,
     find_lock_holder,
-    has_in_environment,
     image_of,
-    lock_holder_kind,
 )
 
 TYPE_CHECKING = False
@@ -36,72 +32,6 @@ if TYPE_CHECKING:
 
 DROP_REPORT_SECONDS = 1.0
 BUSY_SECONDS = 0.005  # output that comes faster than this is looked at no more often than this
-
-
-class Binary:
-    """One live incarnation, or one whose leftovers are being ended. ``record`` is what is saved of it."""
-
-    def __init__(self, record: "Record", pidfd: int, *, own: bool) -> None:
-        self.record = record
-        self.pid = int(record["pid"])
-        self.pidfd = pidfd  # -1 once the leader has ended
-        self.own = own  # our child: its exit status is ours to collect
-        self.start_request = 0
-        self.report: socket.socket | None = None  # open until exec has succeeded or failed
-        self.order: Order | None = None
-        self.stop_request: int | None = None
-        self.stop_signal = 0  # to be sent as soon as the child has become the binary
-        self.sweeps = 0
-
-    def signal(self, number: int) -> None:
-        if self.pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(self.pidfd, number)
-            except ProcessLookupError:
-                pass
-
-    def kill(self) -> None:
-        """SIGKILL to the leader and its group. Of an adopted binary, the group is left to the sweep.
-
-        The number of the group is safe while our child is not reaped: it cannot be used again.
-        """
-        self.signal(signal.SIGKILL)
-        if self.own:
-            try:
-                os.killpg(self.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
-
-    def marks(self, pid: int) -> bool:
-        """Does ``pid`` descend from this incarnation, by its environment?"""
-        return has_in_environment(pid, f"{MARKER}={self.record['marker']}")
-
-    def exit_record(self) -> "Record":
-        """An exit of which nothing is known yet."""
-        return {
-            "incarnation": self.record["incarnation"],
-            "pid": self.pid,
-            "code": None,
-            "signal": None,
-            "known": False,
-            "requested": bool(self.record["stopping"]),
-            "started_at": self.record["started_at"],
-            "ended_at": time.time(),
-            "user_seconds": 0.0,
-            "system_seconds": 0.0,
-            "max_rss_kib": 0,
-            "last_lines": [],
-        }
-
-
-class Unidentified(Exception):
-    """A process lives where the binary ran, and nothing proves that it is the binary."""
-
-    def __init__(self, pid: int) -> None:
-        executable = executable_of(pid)
-        problem = f"pid {pid} ({executable or 'unknown'}) is where the binary ran, but may be something else"
-        super().__init__(problem)
-        self.holder: Record = {"pid": pid, "executable": executable, "problem": problem}
 
 
 class Custody:
@@ -124,17 +54,12 @@ class Custody:
 
     # what others may ask
 
-    @property
-    def starting(self) -> bool:
-        """Is a start under way of which nobody knows yet whether it will succeed?"""
-        return self.binary is not None and self.binary.report is not None
-
     def describe(self) -> "Record | None":
         """The binary as clients are told of it; None while the slot is vacant or a start is not through
         yet.
         """
         binary = self.binary
-        if binary is None or binary.report is not None:
+        if binary is None:
             return None
         shown = ("incarnation", "pid", "start_ticks", "boot_id", "executable", "argv", "started_at")
         told = {key: binary.record[key] for key in shown}
@@ -183,7 +108,8 @@ class Custody:
             if order.output is not None:
                 out = err = self._open_output(order)
                 opened.append(out)
-            self._fork(request, order, lock, null, out, err)
+            self._launch(order, lock, null, out, err)
+            self._tell({"is": "started", "request": request, "binary": self.describe()})
         except OSError as error:
             problem = f"the start failed: {error}"
             raise Refusal("resources", problem, "check the disk, memory and limits") from None
@@ -210,74 +136,42 @@ class Custody:
             os.close(fd)
         return fd >= 0
 
-    def _fork(self, request: int, order: Order, lock: int, null: int, out: int, err: int) -> None:
-        # Rule: on record before it runs. The child waits for one byte, sent when the state names it.
-        ours, theirs = pair()
-        marker = os.urandom(8).hex()
-        pid = os.fork()
-        if pid == 0:
-            order.become(marker, null, out, err, lock, theirs.fileno())
-        theirs.close()
-        pidfd = -1
+    def _launch(self, order: Order, lock: int, null: int, out: int, err: int) -> Binary:
+        # Rule: on record before it runs. Its pid is not known then; its marker is, and it holds the lock.
+        record: Record = {
+            "incarnation": self._state.incarnation + 1,
+            "pid": 0,
+            "start_ticks": 0,
+            "boot_id": self._state.boot_id,
+            "executable": order.executable,
+            "argv": order.argv,
+            "started_at": time.time(),
+            "stopping": False,
+            "image": None,
+            "marker": os.urandom(8).hex(),
+            "output": order.output,
+        }
+        self._state.incarnation += 1
+        self._state.running = record
+        pid = 0
         try:
-            pidfd = os.pidfd_open(pid)
-            record: Record = {
-                "incarnation": self._state.incarnation + 1,
-                "pid": pid,
-                "start_ticks": ProcessStat(pid).start_ticks,
-                "boot_id": self._state.boot_id,
-                "executable": order.executable,
-                "argv": order.argv,
-                "started_at": time.time(),
-                "stopping": False,
-                "image": None,
-                "marker": marker,
-                "output": order.output,
-            }
-            self._state.incarnation += 1
-            self._state.running = record
             self._state.save()
-        except OSError:
-            ours.close()  # the child reads the end of file and leaves without exec
+            pid = order.launch(record["marker"], null, out, err, lock)
+            pidfd = os.pidfd_open(pid)
+            record["pid"], record["start_ticks"] = pid, ProcessStat(pid).start_ticks
+        except (Refusal, OSError):
+            if pid:
+                os.kill(pid, signal.SIGKILL)  # not to be watched, so not to be kept
+                os.waitpid(pid, 0)
             self._state.running = None
-            os.waitpid(pid, 0)
-            if pidfd >= 0:
-                os.close(pidfd)
+            self.save()
             raise
-        ours.send(b"g", socket.MSG_NOSIGNAL)
-        self._loop.cancel("save")
         self._loop.cancel("linger")
         binary = self.binary = Binary(record, pidfd, own=True)
-        binary.start_request, binary.report, binary.order = request, ours, order
         self._loop.watch(pidfd, lambda _: self._on_leader(binary))
-        self._loop.watch(ours.fileno(), lambda _: self._on_report(binary))
-
-    def _on_report(self, binary: Binary) -> None:
-        """The child has become the binary (end of file) or says why it could not."""
-        if binary.report is None:
-            return
-        said = binary.report.recv(8192)
-        self._loop.unwatch(binary.report.fileno())
-        binary.report.close()
-        order, binary.report, binary.order = binary.order, None, None
-        if not said:
-            self._tell({"is": "started", "request": binary.start_request, "binary": self.describe()})
-            binary.record["image"] = image_of(binary.pid)
-            self.save_soon()
-            if binary.stop_signal:
-                self._signal_stop(binary, binary.stop_signal)
-            return
-        stage, number, *detail = said.decode("utf-8", "replace").split(" ", 2)
-        self._loop.unwatch(binary.pidfd)
-        self._loop.cancel("stop")
-        os.close(binary.pidfd)
-        os.waitpid(binary.pid, 0)
-        self.binary = self._state.running = None
+        record["image"] = image_of(pid)
         self.save()
-        self._end_capture()
-        if order is not None:
-            self.refuse(binary.start_request, order.explain(stage, int(number), "".join(detail)))
-        self._vacated()
+        return binary
 
     def refuse(self, request: int, refusal: Refusal) -> None:
         """Tell the client that its start was not carried out."""
@@ -298,13 +192,6 @@ class Custody:
             return
         binary.record["stopping"] = True
         self._loop.after(timeout, "stop", lambda: self._kill(binary))
-        if binary.report is not None:
-            binary.stop_signal = number  # the child is still ours; the binary it becomes in a moment gets it
-        else:
-            self._signal_stop(binary, number)
-        self.save_soon()
-
-    def _signal_stop(self, binary: Binary, number: int) -> None:
         binary.signal(number)
         try:
             if ProcessStat(binary.pid).state in "tT":
@@ -312,6 +199,7 @@ class Custody:
         except (OSError, IndexError):
             pass
         self._progress(binary, "signalled", f"signal {number} to pid {binary.pid}")
+        self.save_soon()
 
     def _kill(self, binary: Binary) -> None:
         if self.binary is binary and binary.pidfd >= 0:
@@ -329,9 +217,6 @@ class Custody:
         record = binary.exit_record()
         if binary.own:
             if os.waitid(os.P_PID, binary.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                return
-            self._on_report(binary)  # it may have started and ended at once; or never started
-            if self.binary is not binary:
                 return
             binary.kill()
             _, status, usage = os.wait4(binary.pid, 0)
@@ -370,17 +255,17 @@ class Custody:
         self._vacated()
 
     def _nothing_left(self, binary: Binary) -> bool:
-        return not self.reap() and self._lock_is_free() and (binary.own or not self._leftovers(binary))
+        return not self.reap() and self._lock_is_free() and (binary.own or not leftovers(binary))
 
     def _sweep(self, binary: Binary, record: "Record") -> None:
         """End what the binary left behind; again and again, until nothing is left."""
         if self.binary is not binary:
             return
-        for pid in self._leftovers(binary):
+        for pid in leftovers(binary):
             try:
                 pidfd = os.pidfd_open(pid)
                 try:
-                    if self._is_leftover(binary, pid):
+                    if is_leftover(binary, pid):
                         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 finally:
                     os.close(pidfd)
@@ -397,32 +282,6 @@ class Custody:
             )
         delay = min(0.2, 0.001 * 2 ** min(binary.sweeps, 8))
         self._loop.after(delay, "sweep", lambda: self._sweep(binary, record))
-
-    def _leftovers(self, binary: Binary) -> "list[int]":
-        found = []
-        for pid in all_pids():
-            try:
-                if self._is_leftover(binary, pid):
-                    found.append(pid)
-            except (OSError, IndexError, ValueError):
-                continue
-        return found
-
-    def _is_leftover(self, binary: Binary, pid: int) -> bool:
-        """Is ``pid`` a descendant of the ended ``binary``?
-
-        As its parent and subreaper we have them all as children, sooner or later. Of an adopted binary they
-        are those that prove it, by its marker in their environment or by holding the lock without having
-        taken it. Its session or group prove nothing: these numbers may have been used again since it ended.
-        """
-        if pid == os.getpid():
-            return False
-        status = ProcessStat(pid)
-        if status.state in "ZX":
-            return False
-        if binary.own or status.parent == os.getpid():
-            return status.parent == os.getpid()
-        return binary.marks(pid) or lock_holder_kind(pid, os.stat("lock")) == "inherited"
 
     def reap(self) -> bool:
         """Reap children other than the leader; return whether any child is still there."""
@@ -447,11 +306,17 @@ class Custody:
             return
         self.held = None
         record = self._state.running
+        if record is not None and not record["pid"] and not complete(record):
+            # A shim died while it started this one. If the lock is free it never ran, or not any more; if
+            # not, it is on its way.
+            record = None
+            if self._lock_is_free():
+                self._state.running = None
         if record is None:
             self.held = None if self._lock_is_free() else find_lock_holder()
             return
         try:
-            pidfd = self._identify(record)
+            pidfd = self._find(record)
         except Unidentified as unidentified:
             self.held = unidentified.holder
             return
@@ -466,37 +331,13 @@ class Custody:
         else:
             self._leader_gone(binary, self._state.ended or binary.exit_record())
 
-    def _identify(self, record: "Record") -> int:
+    def _find(self, record: "Record") -> int:
         """Return a pidfd of the recorded process, or -1 if it has ended. Raise Unidentified if neither is
         sure.
         """
         if record["boot_id"] != self._state.boot_id or self._state.ended is not None:
             return -1
-        pid = record["pid"]
-        try:
-            pidfd = os.pidfd_open(pid)  # first: what we read then is of this very process, or it has ended
-        except ProcessLookupError:
-            return -1
-        try:
-            status = ProcessStat(pid)
-        except OSError:
-            os.close(pidfd)
-            return -1
-        if status.start_ticks != record["start_ticks"]:
-            os.close(pidfd)
-            return -1  # the pid was used again: ours has ended
-        image = image_of(pid)
-        # A wrapper script replaces itself by another executable, so what it inherited counts as well.
-        if (
-            status.state in "ZX"
-            or image is None
-            or image == record["image"]
-            or Binary(record, -1, own=False).marks(pid)
-            or lock_holder_kind(pid, os.stat("lock")) == "inherited"
-        ):
-            return pidfd
-        os.close(pidfd)
-        raise Unidentified(pid)
+        return identify(record)
 
     # output
 

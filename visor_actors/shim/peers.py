@@ -64,7 +64,9 @@ class Peers:
             os.unlink("shim.sock")  # ours to remove: we hold shim.lock
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         listener.setblocking(False)
+        umask = os.umask(0o177)
         listener.bind("shim.sock")
+        os.umask(umask)  # the binary inherits it from us, and we from visor
         listener.listen(64)
         self._loop.watch(listener.fileno(), lambda _: self._accept(listener))
 

@@ -87,15 +87,6 @@ class Service:
             self.state.epoch = epoch
             self.custody.save()
         self.custody.examine_slot()
-        self._welcome(peer)
-
-    def _welcome(self, peer: Peer) -> None:
-        if peer is not self.peers.client:
-            return
-        if self.custody.starting:
-            # What runs here is decided in a moment; until then neither answer would be right.
-            self.loop.after(0.001, "welcome", lambda: self._welcome(peer))
-            return
         peer.greeted = True
         self.peers.send(
             peer,
@@ -132,7 +123,6 @@ class Service:
 def serve(arguments: "list[str]") -> int:
     """Serve the slot in the folder ``arguments[0]``. Return 0, or 3 if another shim already does."""
     os.chdir(arguments[0])
-    os.umask(0o077)
     try:
         os.setsid()
     except PermissionError:
