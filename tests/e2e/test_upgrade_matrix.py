@@ -224,6 +224,7 @@ def test_one_death_at_one_arrow_an_upgrade(root: Path, way: str, data_node: bool
                 visor.environment = {}
                 visor.start()
             visor.wait_upgraded(tag)
+            visor.wait_running("core")
             visor.process.send_signal(signal.SIGTERM)
             assert visor.process.wait(60) == 0
     assert_each_once(home, *network.done)
