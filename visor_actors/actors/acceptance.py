@@ -26,10 +26,11 @@ from visor_actors.actors.preparations import Preparations
 from visor_actors.actors.upgrade_machine import PENDING, State
 from visor_actors.actors.upgrade_voice import UpgradeVoice
 from visor_actors.actors.world import World
-from visor_actors.home.layout import is_folder_name
 from visor_actors.node.upgrade_status import UpgradeStatus
 from visor_actors.telemetry.events import Severity
 
+STANDS_KEY = "upgrade.stands"
+"""Journal: the folder whose core has done an upgrade height that visor does not act upon; [folder, why]."""
 AT_HEIGHT_SECONDS = 60.0
 """How long a node may stand at the upgrade height without being ready before the operator is told."""
 
@@ -68,11 +69,18 @@ class Acceptance:
         self._changed = changed
         self._disappearances = Disappearances()
         self._reminded: set[Key] = set()
+        self._standing: str | None = (
+            ""  # as noted last; at first what an earlier visor noted, whatever that is
+        )
 
     def heard(self, status: UpgradeStatus, core: str) -> None:
         """``core``, which runs, has given this answer."""
         ledger = self._ledger()
-        match observe(status, ledger.upgrades, self._linked.running_tag(ledger.linked())):
+        observed = observe(status, ledger.upgrades, self._linked.running_tag(ledger.linked()))
+        self._note_standing(
+            observed.problem if isinstance(observed, Suspicious) and observed.stands else None
+        )
+        match observed:
             case Nothing():
                 pass
             case Suspicious(problem=problem, next_step=advice):
@@ -85,32 +93,45 @@ class Acceptance:
                         self._drop((upgrade.tag, upgrade.height), State.WITHDRAWN)
                 return
             case Announced(tag=tag, height=height, replaces=replaces):
-                if self._announce(tag, height):
-                    for upgrade in replaces:
-                        self._drop((upgrade.tag, upgrade.height), State.SUPERSEDED)
+                self._announce(tag, height)
+                for upgrade in replaces:
+                    self._drop((upgrade.tag, upgrade.height), State.SUPERSEDED)
             case Ready(tag=tag, height=height, replaces=replaces):
-                if self._announce(tag, height):
-                    for upgrade in replaces:
-                        self._drop((upgrade.tag, upgrade.height), State.SUPERSEDED)
-                    self.ready((tag, height), because="the node says so")
+                self._announce(tag, height)
+                for upgrade in replaces:
+                    self._drop((upgrade.tag, upgrade.height), State.SUPERSEDED)
+                self.ready((tag, height), because="the node says so")
         if status.release is not None:
             self._disappearances.shown(status.release.tag, status.release.height, core)
 
-    def _announce(self, tag: str, height: int) -> bool:
-        """Have the upgrade pending. False: its tag leads to no folder, and somebody was told."""
+    def stands(self, folder: str) -> str | None:
+        """Why the binaries of ``folder`` must not be started again, None if they may."""
+        match self._ledger().journal.get(STANDS_KEY):
+            case [str(stood), str(problem)] if stood == folder:
+                return problem
+            case _:
+                return None
+
+    def forget_standing(self) -> None:
+        """The operator wants the node started all the same."""
+        self._ledger().journal.put(STANDS_KEY, None)
+        self._standing = None
+
+    def _note_standing(self, problem: str | None) -> None:
+        if problem != self._standing:
+            folder = self._linked.running_folder()
+            self._ledger().journal.put(STANDS_KEY, None if problem is None else [folder, problem])
+            self._standing = problem
+
+    def _announce(self, tag: str, height: int) -> None:
+        """Have the upgrade pending; a tag that leads to no folder too, for its height will be done like any
+        other's.
+        """
         ledger = self._ledger()
         known = ledger.get(tag, height)
         if known is not None and known.upgrade.state in PENDING:
-            return True
-        folder = self._preparations.folder_name(tag)
-        if not is_folder_name(folder):
-            problem = (
-                f"the network names {tag} for height {height}, and {folder!r} cannot name an upgrade folder"
-            )
-            advice = f'map it to one: "{tag}" = "FOLDER" under [upgradeFolders]'
-            self._voice.say_once("upgrade.suspicious", problem, problem, next_step=advice)
-            return False
-        ledger.add(tag, height, folder)
+            return
+        ledger.add(tag, height, self._preparations.folder_name(tag))
         self._voice.say(
             "upgrade.announced",
             f"the network has accepted {tag} for height {height}",
@@ -118,7 +139,6 @@ class Acceptance:
             height=height,
         )
         self._changed()
-        return True
 
     def ready(self, key: Key, *, because: str) -> None:
         """The height of a pending upgrade is done."""

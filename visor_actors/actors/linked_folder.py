@@ -80,6 +80,14 @@ class LinkedFolder:
             case _:
                 return linked.upgrade.tag if linked is not None else None
 
+    def running_folder(self) -> str | None:
+        """The name of the folder that `current` leads to, None if it leads to none of this home."""
+        try:
+            link = read_current(self._world.layout)
+        except HomeError:
+            return None
+        return link.name if isinstance(link, LinkedTo) else None
+
     def accept(self, linked: Entry | None) -> None:
         """The operator means the folder that `current` leads to, although another was upgraded to."""
         match read_current(self._world.layout):

@@ -50,10 +50,15 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspicious:
-    """The status must not be acted upon, and somebody should know why."""
+    """The status must not be acted upon, and somebody should know why.
+
+    ``stands``: the core has done an upgrade height all the same. Should it end, its binary must not be
+    started again unless somebody says so.
+    """
 
     problem: str
     next_step: str
+    stands: bool = False
 
 
 Observation = Nothing | Announced | Withdrawn | Ready | Suspicious
@@ -75,6 +80,7 @@ def observe(status: UpgradeStatus, ledger: Iterable[Upgrade], running_tag: str |
             return Suspicious(
                 problem="the core says it is ready to upgrade but names no release",
                 next_step="look at the core's log; visor leaves the node as it is",
+                stands=True,
             )
         return Withdrawn(upgrades=pending) if pending else Nothing()
     refusal = _refusal(status, release, rows, running_tag)
@@ -109,6 +115,7 @@ def _refusal(
             problem=f"the network names {release.tag} for height {release.height}, but the upgrade at "
             f"height {done} is done",
             next_step="if the chain was started anew, stop visor and move .visor/journal.db away",
+            stands=status.ready,
         )
     if running_tag is not None and is_older(release.tag, running_tag):
         return Suspicious(
@@ -116,6 +123,7 @@ def _refusal(
             f"which is older than {running_tag} that runs now",
             next_step="visor refuses to go back; if this is intended, switch by hand: "
             "`visor-actors stop`, point `current` to the folder, `visor-actors run`",
+            stands=status.ready,
         )
     return None
 

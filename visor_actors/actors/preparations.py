@@ -66,6 +66,11 @@ class Preparations:
 
     def attend(self, key: Key, folder: str) -> Folder:
         """See to the folder of an upgrade whose switch has not begun; return what is known of it."""
+        if not is_folder_name(folder):
+            problem, advice = self.problem_of(key)
+            message = f"{key[0]} is not prepared: {problem}"
+            self._voice.say_once("upgrade.preparation", key[0], message, next_step=advice, tag=key[0])
+            return Folder.INCOMPLETE
         path = self._world.layout.root / folder
         preparation = self._known.get(key)
         if preparation is None or preparation.folder != path:
@@ -85,6 +90,12 @@ class Preparations:
 
     def problem_of(self, key: Key) -> tuple[str | None, str | None]:
         """What is wrong with an upgrade's folder, and what to do about it."""
+        folder = self.folder_name(key[0])
+        if not is_folder_name(folder):
+            return (
+                f"{folder!r} cannot name an upgrade folder",
+                f'map it to one: "{key[0]}" = "FOLDER" under [upgradeFolders]',
+            )
         preparation = self._known.get(key)
         return (None, None) if preparation is None else (preparation.problem, preparation.next_step)
 

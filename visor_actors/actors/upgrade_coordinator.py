@@ -48,6 +48,7 @@ from visor_actors.actors.upgrade_machine import (
     Facts,
     Folder,
     Height,
+    NodeIs,
     State,
     Step,
     next_step,
@@ -57,7 +58,6 @@ from visor_actors.actors.world import World
 from visor_actors.home.current import switch_current
 from visor_actors.home.errors import HomeError
 from visor_actors.home.journal import Journal, JournalUnavailable
-from visor_actors.home.layout import is_folder_name
 from visor_actors.telemetry.events import Severity
 
 TRY_AGAIN_SECONDS = 1.0
@@ -106,6 +106,7 @@ class UpgradeCoordinatorActor(Actor):
             changed=self._tell_pace,
         )
         self._answered_core: str | None = None
+        self._unwritten: StatusSeen | None = None
         self._awaited: set[Key] = set()
 
     # the actor
@@ -131,6 +132,8 @@ class UpgradeCoordinatorActor(Actor):
         try:
             self._take_in(message)
             if self._keeper.ledger is not None:
+                if self._unwritten is not None:
+                    self._hear(self._unwritten)
                 self._reconcile()
         except JournalUnavailable as error:
             self._journal_failed(error)
@@ -242,7 +245,15 @@ class UpgradeCoordinatorActor(Actor):
         self._answered_core = seen.core
         # An upgrade that this answer confirms is confirmed before the answer may begin the next one.
         self._reconcile()
+        self._hear(seen)
+
+    def _hear(self, seen: StatusSeen) -> None:
+        """Act on what a core has said. What the journal does not take is said to it again before anything
+        else is decided: a core that dies meanwhile cannot say it once more.
+        """
+        self._unwritten = seen
         self._acceptance.heard(seen.status, seen.core)
+        self._unwritten = None
 
     def _height_seen(self, core: str, height: int) -> None:
         state = self._orders.state
@@ -277,17 +288,13 @@ class UpgradeCoordinatorActor(Actor):
             folder = Folder.COMPLETE
             if entry.upgrade.state in UNDECIDED:
                 # Until the switch begins, the folder is the one the configuration maps the tag to.
-                entry = replace(entry, folder=self._mapped_folder(entry))
+                entry = replace(entry, folder=self._preparations.folder_name(entry.upgrade.tag))
                 folder = self._preparations.attend(entry.key, entry.folder)
             if not self._carry_out(next_step(entry.upgrade.state, self._facts(entry, folder)), entry):
                 break
         else:
             self._run_linked()
         self._reports.publish(ledger, self._preparations.by_upgrade, self._gate.held)
-
-    def _mapped_folder(self, entry: Entry) -> str:
-        folder = self._preparations.folder_name(entry.upgrade.tag)
-        return folder if is_folder_name(folder) else entry.folder
 
     def _carry_out(self, step: Step, entry: Entry) -> bool:
         """Do one step. True: the journal has moved on, ask again; False: wait for what comes next."""
@@ -389,8 +396,21 @@ class UpgradeCoordinatorActor(Actor):
         if chosen.folder is None:
             self._orders.hold(chosen.problem)
             return
+        stands = self._acceptance.stands(chosen.folder)
+        if stands is not None and self._orders.node is NodeIs.DOWN:
+            self._hold_standing(stands)
+            return
         height = linked.upgrade.height if linked is not None and linked.folder == chosen.folder else None
         self._orders.run(chosen.folder, upgrade_height=height)
+
+    def _hold_standing(self, problem: str) -> None:
+        reason = f"the core had done an upgrade height, so its binary must not go on: {problem}"
+        advice = (
+            "point `current` to the release that the network runs now, then `visor-actors run`; "
+            "`visor-actors upgrades resume` starts the old binary all the same"
+        )
+        self._voice.say_once("upgrade.hold", "stands", reason, next_step=advice)
+        self._orders.hold(reason)
 
     def _hold_node(self, entry: Entry) -> None:
         tag, height = entry.key
@@ -442,6 +462,7 @@ class UpgradeCoordinatorActor(Actor):
         state = self._orders.state
         if state is not None and state.phase is NodePhase.HELD:
             self._inquest.overrule()
+            self._acceptance.forget_standing()
             self._linked.accept(self._ledger().linked())
         self._voice.forget()
 

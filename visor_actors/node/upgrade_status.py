@@ -98,11 +98,9 @@ def _release(info: Json) -> Release | None:
 
 
 def is_plain_tag(tag: str) -> bool:
-    """Whether ``tag`` can name a release and a folder: short, printable, no separators, no leading dot or
-    dash."""
-    return (
-        len(tag) <= MAX_TAG
-        and tag.isprintable()
-        and not tag.startswith((".", "-"))
-        and not set(tag) & set("/\\ ")
-    )
+    """Whether ``tag`` can be shown and written down: short and printable.
+
+    Whether it can name a folder is asked where folders are chosen: a release must not go unnoticed because
+    its name is odd.
+    """
+    return len(tag) <= MAX_TAG and tag.isprintable()

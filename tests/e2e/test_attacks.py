@@ -1,0 +1,92 @@
+"""What attacks on the promises have found: each test is one that visor once did not withstand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Home, Visor, make_home, wait_for
+from visor_actors.actors.acceptance import STANDS_KEY
+from visor_actors.home.journal import Journal, Json
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def wait_blocks(home: Home, count: int) -> None:
+    wait_for(lambda: home.report().blocks >= count, f"block {count}")
+
+
+def wait_event(home: Home, name: str, words: str) -> None:
+    wait_for(lambda: any(words in entry.message for entry in home.history(name)), f"{name}: {words}")
+
+
+def fact(home: Home, key: str) -> Json:
+    with Journal.open_reader(home.root / ".visor" / "journal.db") as journal:
+        return journal.get(key)
+
+
+def starts(home: Home) -> int:
+    return len([record for record in home.starts() if record.event == "start"])
+
+
+# the old binary, its height done
+
+
+def test_a_ready_core_whose_release_cannot_name_a_folder_is_not_started_again(root: Path) -> None:
+    home = make_home(root, upgrades=[("feature/x", 30)], block_ms=25, provide=False)
+    with Visor(home=home) as visor:
+        (pid,) = visor.wait_running("core")
+        wait_event(home, "upgrade.preparation", "cannot name an upgrade folder")
+        wait_event(home, "upgrade.ready", "feature/x")
+        os.kill(pid, signal.SIGKILL)
+        wait_event(home, "upgrade.hold", "the old node must not run")
+        home.add_release("next", "feature/x")
+        home.configure(upgradeFolders={"feature/x": "next"})
+        visor.wait_upgraded("feature/x")
+    assert home.report().problems == ()
+    assert home.current() == "next"
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["held", "resumed"])
+def test_a_ready_core_whose_release_is_refused_is_not_started_again(root: Path, resumed: bool) -> None:
+    home = make_home(root, upgrades=[("v0.9.0", 30)], block_ms=25, provide=False)
+    home.add_release("v1.0.0", "v1.0.0")
+    (root / "current").symlink_to("v1.0.0")
+    with Visor(home=home) as visor:
+        (pid,) = visor.wait_running("core")
+        wait_event(home, "upgrade.suspicious", "older than v1.0.0")
+        wait_for(lambda: fact(home, STANDS_KEY), "the readiness to be on record")
+        visor.process.kill()  # the next visor must know it too
+        visor.process.wait()
+        os.kill(pid, signal.SIGKILL)
+        visor.start()
+        wait_event(home, "upgrade.hold", "must not go on")
+        assert starts(home) == 1
+        if resumed:
+            visor.client.resume(None)
+            visor.wait_running("core")
+            assert starts(home) == 2
+
+
+def test_a_readiness_that_the_journal_does_not_take_keeps_the_old_binary_down(root: Path) -> None:
+    home = make_home(root, upgrades=[("v2.0.0", 60)], block_ms=25)
+    with Visor(home=home) as visor:
+        (pid,) = visor.wait_running("core")
+        journal = sqlite3.connect(root / ".visor" / "journal.db", isolation_level=None)
+        journal.execute("BEGIN IMMEDIATE")  # as good as a full disk: nothing can be written
+        try:
+            wait_blocks(home, 60)
+            wait_for(lambda: "no upgrade step is taken" in visor.log.read_text(), "the alarm")
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: (s := visor.status()) is not None and s.node.phase == "held", "the node held")
+        finally:
+            journal.close()
+        visor.wait_upgraded("v2.0.0")
+    assert home.report().problems == ()
