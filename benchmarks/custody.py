@@ -334,6 +334,74 @@ def measure_rest(folder: Path, child: Path, seconds: float) -> dict[str, object]
         visor.clean_up()
 
 
+# others, where they are installed
+
+
+def supervisord(program: str, folder: Path, command: str) -> list[str]:
+    (folder / "supervisord.conf").write_text(
+        f"[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile={folder}/pid\n"
+        f"[program:core]\ncommand={command}\nautorestart=true\nstartsecs=0\nstdout_logfile=/dev/null\n"
+    )
+    return [program, "-c", str(folder / "supervisord.conf")]
+
+
+def circusd(program: str, folder: Path, command: str) -> list[str]:
+    (folder / "circus.ini").write_text(
+        f"[circus]\nendpoint = ipc://{folder}/endpoint\npubsub_endpoint = ipc://{folder}/pubsub\n"
+        f"statsd = false\n[watcher:core]\ncmd = {command}\nmax_retry = -1\n"
+    )
+    return [program, str(folder / "circus.ini")]
+
+
+def runsv(program: str, folder: Path, command: str) -> list[str]:
+    script = folder / "run"
+    script.write_text(f"#!/bin/sh\nexec {command}\n")
+    script.chmod(0o755)
+    return [program, str(folder)]
+
+
+PEERS: dict[str, Callable[[str, Path, str], list[str]]] = {
+    "runsv": runsv,
+    "supervisord": supervisord,
+    "circusd": circusd,
+}
+
+
+def measure_peers(folder: Path, child: Path, rounds: int) -> dict[str, object]:
+    """The same restart under others, in the same run."""
+    figures: dict[str, object] = {}
+    for name, prepare in PEERS.items():
+        program = shutil.which(name)
+        if program is None:
+            print(f"{name} is not installed here")
+            continue
+        place = folder / name
+        place.mkdir()
+        stamps = Stamps(place / "stamps")
+        command = prepare(program, place, f"{child} {stamps.path} crash")
+        gaps: list[int] = []
+        pid = 0
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as peer:
+            try:
+                for number in range(1, rounds + 2):
+                    exec_at, pid = stamps.wait_for("exec", number)
+                    if number > 1:
+                        exit_at, _ = stamps.wait_for("exit", number - 1)
+                        gaps.append(exec_at - exit_at)
+                    time.sleep(1.2)  # runit waits before it restarts what has run for less than a second
+                    os.kill(pid, signal.SIGUSR1 if number <= rounds else 0)
+            finally:
+                peer.terminate()
+                try:
+                    peer.wait(10)
+                except subprocess.TimeoutExpired:
+                    peer.kill()
+                if Path(f"/proc/{pid}/exe").exists():
+                    os.kill(pid, signal.SIGKILL)
+        figures[f"crash to new exec, {name}"] = milliseconds(gaps)
+    return figures
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -360,6 +428,7 @@ def main() -> int:
             ]
         else:
             print("visor-actors is not installed here: only the shim is measured")
+        parts.append(lambda: measure_peers(folder, child, max(3, arguments.rounds // 3)))
         for part in parts:
             measured = part()
             figures.update(measured)
