@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visor_actors.actors.addresses import Slot
-from visor_actors.actors.messages import NodePhase, RunOrder, StopPurpose
+from visor_actors.actors.messages import NodePhase, Occasion, RunOrder, StopPurpose
 from visor_actors.actors.node_machine import (
     ArmDelay,
     Ask,
@@ -62,8 +62,8 @@ class Driver:
     def report(self, *, running: frozenset[Slot] = frozenset()) -> list[NodeEffect]:
         return self.send(*(SlotReported(slot=slot, running=slot in running) for slot in Slot))
 
-    def order(self) -> list[NodeEffect]:
-        order = RunOrder(ask=self.machine.ask, folder=FOLDER)
+    def order(self, occasion: Occasion = Occasion.ANY_OTHER) -> list[NodeEffect]:
+        order = RunOrder(ask=self.machine.ask, folder=FOLDER, occasion=occasion)
         return self.send(Ordered(order=order, wanted=self.wanted))
 
     def launch(self) -> list[NodeEffect]:
@@ -93,6 +93,17 @@ def test_a_node_that_runs_already_is_taken_over_and_not_started() -> None:
     driver = Driver()
     driver.report(running=BOTH)
     assert driver.order() == [Up(attached=True)]
+
+
+def test_an_order_to_take_over_starts_nothing_when_the_node_is_gone_meanwhile() -> None:
+    driver = Driver()
+    driver.report(running=BOTH)
+    ask = driver.machine.ask
+    driver.report()
+    assert driver.order(Occasion.TAKE_OVER) == [Ask(ask=ask + 1)], "whoever decided thought that it runs"
+    assert driver.machine.phase is NodePhase.ASKING
+    driver.report(running=BOTH)
+    assert driver.order(Occasion.TAKE_OVER) == [Up(attached=True)]
 
 
 def test_an_order_is_planned_then_every_wanted_slot_is_started() -> None:

@@ -335,6 +335,24 @@ def test_a_withdrawn_upgrade_frees_its_hold_and_its_installation(stage: Stage) -
     assert stage.board.read("holds", HoldsReport) == HoldsReport()
 
 
+@pytest.mark.parametrize(("folder", "mapped"), [("v3.0.0", {}), ("by-hand", {"v3.0.0": "by-hand"})])
+def test_a_release_linked_by_hand_is_what_later_votes_are_compared_with(
+    stage: Stage, folder: str, mapped: dict[str, str]
+) -> None:
+    stage.configure(upgrade_folders=mapped)
+    stage.prepared()
+    stage.status(ready=True)
+    stage.down(ask=2)
+    stage.up(NEW_CORE, ask=2, incarnation=2)
+    stage.status(core=NEW_CORE)
+    stage.provide(folder, "v3.0.0")
+    (stage.root / "current").unlink()
+    (stage.root / "current").symlink_to(folder)
+    stage.status("v2.5.0", 90, core=NEW_CORE)
+    assert "older than v3.0.0" in stage.alarms()[-1]
+    assert stage.state(("v2.5.0", 90)) is None
+
+
 def test_standing_at_the_height_is_an_alarm_however_often_the_height_is_told(stage: Stage) -> None:
     stage.prepared()
     for _ in range(3):

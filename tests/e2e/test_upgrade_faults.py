@@ -160,6 +160,36 @@ def test_a_pending_upgrade_survives_stops_kills_and_crashed_actors(root: Path) -
     assert home.report().problems == ()
 
 
+def test_a_core_that_dies_while_no_visor_runs_is_judged_by_the_next_one(root: Path) -> None:
+    home = make_home(root, block_ms=25, data_node=True, tendermint_home=root.parent / "tm")
+    home.add_release("v2.0.0", "v2.0.0")
+    with Visor(home=home) as visor:
+        core, data_node = visor.wait_running("core", "data_node")
+        vote(home, "v2.0.0", 9000)
+        wait_state(visor, "v2.0.0", "prepared")
+        # Far from the height: the validator was signing until its end.
+        visor.process.kill()
+        visor.process.wait()
+        os.kill(core, signal.SIGKILL)
+        visor.start()
+        wait_other_core(visor, core)
+        assert not alive(data_node), "a part of a node is no node"
+        assert "the validator was signing" in home.history("upgrade.witnesses")[0].message
+        # At the height, before anybody saw it ready.
+        write_faults(home.node_home, core=CoreFaults(die_at_upgrade="before_ready"))
+        height = ahead(home, 60)
+        vote(home, "v2.0.0", height)
+        wait_for(lambda: ("v2.0.0", height) in steps(home), "the vote to be seen")
+        visor.process.kill()
+        visor.process.wait()
+        (core,) = [record.pid for record in home.starts() if record.event == "start"][-1:]
+        wait_for(lambda: not alive(core), "the core's end")
+        visor.start()
+        visor.wait_upgraded("v2.0.0")
+    assert [(one.version, one.last) for one in home.report().versions[:-1]] == [("v1.0.0", height)]
+    assert len(started(home)) == 3
+
+
 # the folder
 
 
