@@ -121,7 +121,7 @@ class SupervisionSettings:
     """An operator's wish for one id, or for :data:`EVERYWHERE`. None leaves what the tree declares.
 
     For a supervisor the first two are its intensity; for an actor they give it a budget of its own. The
-    delays are those before a restart of the named one.
+    delays are those before a restart of the named one; they begin anew after a healthy window.
     """
 
     max_restarts: int | None = None
@@ -159,7 +159,9 @@ def _configured(spec: AnySpec, settings: Mapping[str, SupervisionSettings]) -> A
     own = settings.get(spec.id, SupervisionSettings())
     base = _either(own.delay_seconds, general.delay_seconds, spec.backoff.base)
     maximum = max(base, _either(own.max_delay_seconds, general.max_delay_seconds, spec.backoff.maximum))
-    backoff = replace(spec.backoff, base=base, maximum=maximum)
+    # Whoever was well for a whole window has its budget back, and so is well.
+    reset_after = _either(own.window_seconds, general.window_seconds, spec.backoff.reset_after)
+    backoff = replace(spec.backoff, base=base, maximum=maximum, reset_after=reset_after)
     if isinstance(spec, SupervisorSpec):
         intensity = Intensity(
             restarts=_either(own.max_restarts, general.max_restarts, spec.intensity.restarts),

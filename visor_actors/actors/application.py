@@ -28,6 +28,7 @@ from visor_actors.actors.reports import Board
 from visor_actors.actors.sentry_link import SentryLink
 from visor_actors.actors.supervision_events import SupervisionEvents
 from visor_actors.actors.tree import declare, supervision_settings
+from visor_actors.actors.trials import Trials
 from visor_actors.actors.world import Departure, Intent, Settings, World
 from visor_actors.home.config import LoadedConfig
 from visor_actors.home.journal import Journal, JournalUnavailable
@@ -151,6 +152,7 @@ class _Application:
             board=Board(),
             settings=self._settings,
             intent=self._intent,
+            trials=Trials.from_environment(),
         )
         self._port = RunningVisor(
             world=self._world,

@@ -188,7 +188,7 @@ class RunningVisor:
         system = self._running()
         if actor not in _names(system.tree()):
             raise ControlRefused(f"there is no actor {actor!r}", "`visor-actors tree` names them")
-        system.inject(Address(actor), lambda: _fail(fault))
+        system.inject(Address(actor), lambda: _fail(fault, self._world.trials.hang))
         return Accepted(message=f"{actor}: {fault.value}")
 
     # helpers
@@ -226,11 +226,11 @@ class InjectedFault(Exception):
     """An actor was made to fail, on purpose."""
 
 
-def _fail(fault: Fault) -> None:
+def _fail(fault: Fault, seconds: float) -> None:
     match fault:
         case Fault.CRASH:
             raise InjectedFault("an injected crash")
         case Fault.EXIT:
             raise SystemExit("an injected exit")
         case Fault.HANG:
-            threading.Event().wait()
+            threading.Event().wait(seconds)

@@ -4,7 +4,6 @@ started.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from visor_actors.home.settings import LogMode
 from visor_actors.node.arguments import FlagWithoutValue, Role, command_line, home_of
 from visor_actors.node.command import Cancellation
 from visor_actors.node.custody_types import ExitRecord, InheritedOutput, LaunchOrder, Output, OutputFiles
+from visor_actors.node.environment import node_environment
 from visor_actors.node.errors import NodeError
 from visor_actors.node.height import (
     HeightFacts,
@@ -33,23 +33,6 @@ from visor_actors.node.history import latest_segment
 
 HISTORY_SECONDS = 20.0
 """How long the data node may take to tell its history; without an answer the start goes on and says so."""
-
-_NOT_FOR_THE_NODE = frozenset(
-    {
-        # They belong to visor's own service manager and tests, or are visor's secrets.
-        "NOTIFY_SOCKET",
-        "WATCHDOG_PID",
-        "WATCHDOG_USEC",
-        "LISTEN_FDS",
-        "LISTEN_PID",
-        "LISTEN_FDNAMES",
-        "VISOR_FAILPOINTS",
-        "VISOR_FAILPOINTS_ONCE",
-        "VISOR_TESTING",
-        "SENTRY_DSN",
-        "GITHUB_TOKEN",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +112,10 @@ class Launcher:
     ) -> LaunchOrder:
         command = command_line(run_config, role)
         leading = command.argv[: 1 + command.leading]
-        environment = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_THE_NODE}
         return LaunchOrder(
             executable=str(command.executable),
             argv=(*leading, *args),
-            env={**environment, **binary.env},
+            env=node_environment(binary.env),
             working_directory=str(self._directory(binary)),
             output=self._output(Slot(role.value)),
             limits=dict(binary.limits),

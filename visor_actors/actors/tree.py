@@ -94,33 +94,36 @@ def declare(
             notify=UPGRADE_COORDINATOR,
         )
 
+    def child(address: Address, factory: Callable[[Context], Actor]) -> ChildSpec:
+        return ChildSpec(
+            id=address.name,
+            factory=factory,
+            start_timeout=15.0,
+            heartbeat=world.trials.heartbeat,
+            intensity=Intensity(),
+        )
+
     node = SupervisorSpec(
         id=NODE.name,
         children=(
-            _child(Slot.CORE.address, lambda context: ProcessActor(context, world=world, slot=Slot.CORE)),
-            _child(
+            child(Slot.CORE.address, lambda context: ProcessActor(context, world=world, slot=Slot.CORE)),
+            child(
                 Slot.DATA_NODE.address,
                 lambda context: ProcessActor(context, world=world, slot=Slot.DATA_NODE),
             ),
-            _child(LIFECYCLE, lambda context: LifecycleActor(context, world=world)),
+            child(LIFECYCLE, lambda context: LifecycleActor(context, world=world)),
         ),
     )
     children: list[ChildSpec | SupervisorSpec] = [
-        _child(CONFIG_WATCHER, config_watcher),
+        child(CONFIG_WATCHER, config_watcher),
         node,
-        _child(INSTALLER, installer),
-        _child(RPC_LISTENER, lambda context: RpcListenerActor(context, world=world)),
-        _child(UPGRADE_COORDINATOR, lambda context: UpgradeCoordinatorActor(context, world=world)),
+        child(INSTALLER, installer),
+        child(RPC_LISTENER, lambda context: RpcListenerActor(context, world=world)),
+        child(UPGRADE_COORDINATOR, lambda context: UpgradeCoordinatorActor(context, world=world)),
     ]
     if api_factory is not None:
-        children.append(_child(API, api_factory))
+        children.append(child(API, api_factory))
     return SupervisorSpec(id=ROOT, children=tuple(children), on_exhausted=OnExhausted.DEGRADE)
-
-
-def _child(address: Address, factory: Callable[[Context], Actor]) -> ChildSpec:
-    return ChildSpec(
-        id=address.name, factory=factory, start_timeout=15.0, heartbeat=20.0, intensity=Intensity()
-    )
 
 
 def supervision_settings(config: SupervisionConfig) -> Mapping[str, SupervisionSettings]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from visor_actors.actors.reports import Board
+from visor_actors.actors.trials import Trials
 from visor_actors.home.config import VisorConfig
 from visor_actors.home.layout import HomeLayout
 from visor_actors.telemetry.events import EventBus
@@ -83,5 +84,6 @@ class World:
     board: Board
     settings: Settings
     intent: Intent
+    trials: Trials = field(default_factory=Trials)
     now: Callable[[], float] = field(default=time.time)
     monotonic: Callable[[], float] = field(default=time.monotonic)

@@ -19,6 +19,8 @@ VISORS_OWN = frozenset(
         "VISOR_FAILPOINTS",
         "VISOR_FAILPOINTS_ONCE",
         "VISOR_TESTING",
+        "VISOR_HEARTBEAT_SECONDS",
+        "VISOR_HANG_SECONDS",
         # visor's secrets
         "SENTRY_DSN",
         "GITHUB_TOKEN",
