@@ -33,7 +33,7 @@ PATIENT = {"maxRestarts": 10_000, "windowSeconds": 1, "delaySeconds": 0.01, "max
 HASTY = {"VISOR_HEARTBEAT_SECONDS": "0.4", "VISOR_HANG_SECONDS": "1.5"}
 
 JOURNALS_KEPT = 3
-"""SQLite keeps the descriptor of a closed journal, for the next one to open it, while another one has a lock."""
+"""SQLite keeps the descriptor of a closed journal for the next one to open it, while another has a lock."""
 
 soak = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
