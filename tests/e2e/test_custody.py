@@ -386,7 +386,8 @@ def test_restarts_are_forgotten_after_the_healthy_time(root: Path) -> None:
 SCRIPT = """\
 #!/bin/sh
 trap 'echo told > told; exit 0' USR1
-{ echo "variable $WANTED"; echo "folder $(pwd)"; echo "files $(ulimit -n)"; echo "args $*"; } > said.new
+{ echo "variable $WANTED"; echo "folder $(pwd)"; echo "files $(ulimit -n)"; echo "args $*"
+  echo "private ${NOTIFY_SOCKET-none}"; } > said.new
 mv said.new said
 while :; do sleep 0.05; done
 """
@@ -429,6 +430,7 @@ def test_a_binary_gets_its_environment_folder_limits_and_stop_signal(root: Path,
             f"folder {folder}",
             "files 77",
             "args start",
+            "private none",
         ]
         visor.process.send_signal(signal.SIGTERM)
         assert visor.process.wait(60) == 0

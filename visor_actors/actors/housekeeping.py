@@ -14,6 +14,7 @@ from collections.abc import Callable
 from visor_actors.actor import ActorSystem
 from visor_actors.actors.world import World
 from visor_actors.node.reaper import OrphanReaper, needs_reaper
+from visor_actors.node.shim_process import own_shims
 from visor_actors.node.systemd import ServiceNotifier
 from visor_actors.telemetry.events import Event, Severity
 
@@ -87,6 +88,8 @@ class Housekeeping:
         if not self._ready and name == "actor.started" and event.fields.get("actor") == self._last_actor:
             self._ready = True
             self._notifier.ready("visor runs")
+        elif name == "node.stopping":
+            self.stopping()
         elif event.severity >= Severity.INFO and name.partition(".")[0] in ("node", "upgrade", "core"):
             self._notifier.status(event.message)
 
@@ -107,7 +110,7 @@ class Housekeeping:
 
     def _reap(self) -> None:
         assert self._reaper is not None
-        for orphan in self._reaper.scan():
+        for orphan in self._reaper.scan(own_shims()):
             self._world.bus.emit(
                 Event(
                     name="orphan.reaped",
