@@ -156,6 +156,11 @@ def alive(pid: int) -> bool:
         return False
 
 
+def state_of(pid: int) -> str:
+    """The state letter of a process, as in ``ps``."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def end(pid: int) -> None:
     """End a process that this test started, if it still is one."""
     if pid > 1 and alive(pid):

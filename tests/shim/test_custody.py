@@ -5,6 +5,7 @@ never be hit.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -407,9 +408,9 @@ def test_a_state_that_was_not_written_to_its_end_gives_way_to_the_one_before(slo
     wait_until(lambda: slot.state()["running"]["image"] is not None)
     slot.kill_shim(connection)
     newest = slot.folder / f"state.{(slot.state()['serial'] + 1) % 2}"
-    before = newest.read_text()
     slot.edit_state(lambda state: state.update(running=None))
-    newest.write_text(newest.read_text()[:60] + before[60:])
+    whole = json.loads(newest.read_text())
+    newest.write_text(json.dumps(whole | {"end": whole["end"] - 2}) + "\n")
     running = slot.open().hello.running
     assert running is not None
     assert running.pid == binary.pid

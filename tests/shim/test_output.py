@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shim.conftest import SlotDriver, alive, wait_until
+from tests.shim.conftest import SlotDriver, alive, state_of, wait_until
 from visor_actors.node.custody_types import LogsDropped, OutputFiles, RefusalKind, StartRefused
 from visor_actors.node.logs_reader import LogFollower, last_lines, log_path, rotated_files
 
@@ -128,6 +128,32 @@ def test_no_line_is_lost_and_no_sigpipe_comes_when_the_shim_dies_in_a_flood(slot
     record = again.hello.exits[0] if again.hello.exits else slot.exit(again)
     assert record.incarnation == binary.incarnation
     assert whole_log(slot.files()) == flooded(100_000)
+
+
+def test_no_sigpipe_comes_when_shim_and_client_die_in_a_flood(slot: SlotDriver) -> None:
+    """Nobody else has the pipe open then; the binary has its own end of it for reading too."""
+    connection = slot.open()
+    go = slot.folder / "go"
+    text = (
+        "import os, time\nos.write(1, b'')\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.005)\n" + flood(60_000)
+    )
+    binary = slot.start(connection, slot.script(text))
+    slot.kill_shim(connection)
+    connection.close()
+    go.touch()
+    asleep = 0
+
+    def blocked() -> bool:
+        nonlocal asleep
+        asleep = asleep + 1 if state_of(binary.pid) == "S" else 0
+        return asleep == 40
+
+    wait_until(blocked, "waiting for a reader")
+    assert alive(binary.pid)
+    again = slot.open()
+    slot.exit(again)
+    assert whole_log(slot.files()) == flooded(60_000)
 
 
 def test_no_line_is_lost_when_the_client_dies_in_a_flood(slot: SlotDriver) -> None:

@@ -261,6 +261,7 @@ def test_another_user_is_turned_away(slot: SlotDriver, running: tuple[ShimConnec
             os.setgid(65534)
             os.setuid(65534)
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.settimeout(DEADLINE)
             os.chdir(slot.folder)
             sock.connect("shim.sock")
             try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shim.conftest import SlotDriver, alive, wait_until
+from tests.shim.conftest import SlotDriver, alive, state_of, wait_until
 from visor_actors.node.custody_types import Exited, Started, StartRefused, StopProgress, StopStep
 
 READY = "import os; os.write(1, b'ready\\n')\n"
@@ -120,10 +120,6 @@ def test_a_stop_goes_on_when_its_client_is_gone(slot: SlotDriver) -> None:
     wait_until(lambda: bool(slot.state()["exits"]))
     (record,) = slot.open().hello.exits
     assert (record.signal, record.requested) == (signal.SIGKILL, True)
-
-
-def state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 LEAVES_BEHIND = """
