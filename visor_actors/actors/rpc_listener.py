@@ -40,6 +40,8 @@ FAST_SECONDS = 0.05
 EAGER_SECONDS = 0.1
 """Between polls right after a start, when the first answer is due within moments."""
 EAGER_FOR_SECONDS = 15.0
+REPEAT_POLLS = 10
+"""After so many polls without news the coordinator is told the same once more."""
 ANSWER_TIMEOUT_SECONDS = 2.0
 TOTAL_TIMEOUT_SECONDS = 4.0
 
@@ -69,6 +71,7 @@ class RpcListenerActor(Actor):
         self._height: int | None = None
         self._height_asked_at = 0.0
         self._asking_height = False
+        self._quiet_polls = 0
 
     def init(self) -> None:
         """Ask the lifecycle whom to listen to: this actor remembers nothing of an earlier life."""
@@ -83,6 +86,7 @@ class RpcListenerActor(Actor):
                 self._close()
                 self._publish(problem="no core runs")
             case SetPace(pace=pace):
+                self._quiet_polls = REPEAT_POLLS  # it may come from a coordinator that has just started
                 if pace is not self._pace:
                     self._pace = pace
                     self._schedule(0.0)
@@ -172,7 +176,13 @@ class RpcListenerActor(Actor):
         self._answered_at = self._world.now()
         changed = status != self._status or recovered
         self._status = status
-        self.context.tell(UPGRADE_COORDINATOR, StatusSeen(core=target.core, status=status, pace=self._pace))
+        if changed or self._pace is Pace.FAST or self._quiet_polls >= REPEAT_POLLS:
+            # At rest nobody needs to hear the same again; but now and then, lest a lost message stays lost.
+            self._quiet_polls = 0
+            self.context.tell(
+                UPGRADE_COORDINATOR, StatusSeen(core=target.core, status=status, pace=self._pace)
+            )
+        self._quiet_polls += 1
         if changed or self._pace is Pace.NORMAL:
             self._publish()
         self._ask_height(target)
