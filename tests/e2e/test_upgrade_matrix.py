@@ -228,3 +228,24 @@ def test_one_death_at_one_arrow_an_upgrade(root: Path, way: str, data_node: bool
             visor.process.send_signal(signal.SIGTERM)
             assert visor.process.wait(60) == 0
     assert_each_once(home, *network.done)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_coordinator_that_hangs_at_an_arrow_is_replaced_and_writes_nothing_when_it_wakes(
+    root: Path,
+) -> None:
+    home = matrix_home(root)
+    network = Network(home)
+    # Longer than its heartbeat, short enough to wake while its successor is at work or done.
+    points = ("upgrade.ready.before", "upgrade.stopped", "upgrade.confirmed.before")
+    environment = {"VISOR_FAILPOINTS": ";".join(f"{point}=hang:1:30" for point in points)}
+    with Visor(home=home, environment=environment) as visor:
+        (pid,) = visor.wait_running("core")
+        tag = network.vote(blocks=60)
+        wait_for(lambda: state_of(home, tag) == "confirmed", f"the upgrade\n{visor.tail()}", timeout=180)
+        assert alive(pid) is False
+        ended = len([one for one in home.history("actor.exited") if "upgrade-coordinator" in one.message])
+        assert ended >= len(points)
+        time.sleep(30)  # until the last one that hung has woken up
+    assert_each_once(home, *network.done)
