@@ -92,11 +92,14 @@ class Launcher:
 
     def core_home(self, run_config: RunConfig) -> Path | None:
         """The core's own home, as its arguments say; relative ones start where the core starts."""
+        return self._home(run_config.core)
+
+    def _home(self, binary: BinaryConfig) -> Path | None:
         try:
-            home = home_of(run_config.core.args)
+            home = home_of(binary.args)
         except FlagWithoutValue:
             return None
-        return None if home is None else self._directory(run_config.core) / home
+        return None if home is None else self._directory(binary) / home
 
     def _history(self, run_config: RunConfig, kind: StartKind, cancel: Cancellation | None) -> History:
         if run_config.data_node is None:
@@ -120,7 +123,13 @@ class Launcher:
             output=self._output(Slot(role.value)),
             limits=dict(binary.limits),
             user=binary.user,
+            home_lock=self._home_lock(role, binary),
         )
+
+    def _home_lock(self, role: Role, binary: BinaryConfig) -> str | None:
+        """The file in the node's own home that the binary holds while it runs, whoever started it."""
+        home = self._home(binary)
+        return None if home is None or not home.is_dir() else str(home / f".visor-{role.value}.lock")
 
     def _directory(self, binary: BinaryConfig) -> Path:
         return binary.working_directory if binary.working_directory is not None else Path.cwd()

@@ -456,7 +456,14 @@ class LifecycleActor(Actor):
     def _start(self, slot: Slot) -> None:
         assert self._launch is not None
         launch = self._launch
-        self.context.tell(slot.address, StartBinary(order=launch.orders[slot], number=self._machine.ask))
+        self.context.tell(
+            slot.address,
+            StartBinary(
+                order=launch.orders[slot],
+                number=self._machine.ask,
+                after=self._incarnations.get(slot, 0),
+            ),
+        )
         if self._starting.get(slot) == self._machine.ask:
             return  # said once more, to a slot that may have missed it
         self._starting[slot] = self._machine.ask

@@ -47,10 +47,12 @@ class StartBinary:
     """Start this in the slot. Answered by BinaryStarted or BinaryRefused.
 
     ``number`` grows with every launch; an order whose number has been carried out already is ignored.
+    ``after`` is the last incarnation of the slot that is known of.
     """
 
     order: LaunchOrder
     number: int
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

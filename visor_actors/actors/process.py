@@ -7,6 +7,7 @@ successor attaches again, with a higher epoch, so that nothing the dead one may 
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from dataclasses import dataclass, replace
@@ -27,7 +28,9 @@ from visor_actors.actors.messages import (
 )
 from visor_actors.actors.reports import BinaryReport, ExitReport
 from visor_actors.actors.world import World
-from visor_actors.node.custody_errors import ShimGone, ShimUnavailable, ShimUnresponsive
+from visor_actors.home.errors import HomeUnusable
+from visor_actors.home.lock import HomeLock, HomeLocked
+from visor_actors.node.custody_errors import ShimGone, ShimReplaced, ShimUnavailable, ShimUnresponsive
 from visor_actors.node.custody_types import (
     Exited,
     ExitRecord,
@@ -235,6 +238,25 @@ class ProcessActor(Actor):
         )
         self._connect()
 
+    def _replaced(self, problem: str) -> None:
+        """Somebody newer has the slot: another visor, if the home's lock was deleted; to it we leave."""
+        self._drop_connection()
+        try:
+            HomeLock.acquire(self._world.layout.root).release()
+        except HomeLocked as locked:
+            if locked.holder is not None and locked.holder.pid != os.getpid():
+                if not self.context.fenced:
+                    self._world.intent.depart(locked.exit_code, f"{locked}; the node is left to it")
+                return
+        except HomeUnusable as error:
+            problem = f"{problem}; {error}"
+        self._emit(
+            "shim.lost",
+            f"the connection to the shim of the {self._slot.words} is lost: {problem}",
+            severity=Severity.WARNING,
+        )
+        self.context.after(RECONNECT_SECONDS, _Connect(), key="connect")
+
     def _leave(self, shim: ShimConnection) -> None:
         """Tell the shim to leave and wait for the end of its connection, so that nothing is left when visor
         ends.
@@ -257,6 +279,9 @@ class ProcessActor(Actor):
             return
         try:
             messages = self._shim.receive()
+        except ShimReplaced as error:
+            self._replaced(str(error))
+            return
         except ShimGone as error:
             self._lost(str(error))
             return
@@ -332,7 +357,7 @@ class ProcessActor(Actor):
         assert self._shim is not None
         self._carried_out = message.number
         try:
-            self._shim.start(message.order)
+            self._shim.start(message.order, after=message.after)
         except ShimGone as error:
             self._lost(str(error))
             return

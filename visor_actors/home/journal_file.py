@@ -71,6 +71,7 @@ def open_database(
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold the lock that everybody holds who opens the journal to write."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)  # it may have been deleted while visor runs
     fd = os.open(path.with_name(f"{path.name}.opening"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + OPENING_SECONDS

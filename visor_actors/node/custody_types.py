@@ -46,7 +46,8 @@ class LaunchOrder:
     ``executable`` is a path (no search); ``argv`` includes ``argv[0]``; ``env`` is the whole environment.
     ``limits`` maps names of resource limits as in ``ulimit``'s long form (``nofile``, ``core``, ``as``...) to
     the value for both the soft and the hard limit, -1 for unlimited. ``user`` (a name or a numeric id) needs
-    root.
+    root. ``home_lock`` is a file that the binary holds besides the slot's lock, so that copies of a visor's
+    home do not run one node twice; it is made where it can be.
     """
 
     executable: str
@@ -56,6 +57,7 @@ class LaunchOrder:
     output: Output = field(default_factory=InheritedOutput)
     limits: Mapping[str, int] = field(default_factory=dict)
     user: str | None = None
+    home_lock: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

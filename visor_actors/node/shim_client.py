@@ -111,9 +111,9 @@ class ShimConnection:
         """The descriptor to watch for readability."""
         return self._socket.fileno()
 
-    def start(self, order: LaunchOrder) -> int:
+    def start(self, order: LaunchOrder, *, after: int = 0) -> int:
         """Order a start; return the request's number. Answered by ``Started`` or ``StartRefused`` with that
-        number.
+        number. The incarnation gets a number beyond ``after``, even if the slot has lost its memory.
 
         Raises :class:`OrderTooLarge`, or :class:`ShimGone` if the shim does not take it.
         """
@@ -122,6 +122,7 @@ class ShimConnection:
             "do": "start",
             "request": self._requests,
             "order": shim_wire.encode_order(order),
+            "after": after,
         }
         fds: list[int] = []
         if isinstance(order.output, InheritedOutput):

@@ -72,6 +72,7 @@ def encode_order(order: LaunchOrder) -> dict[str, Any]:
         "output": output,
         "limits": dict(order.limits),
         "user": order.user,
+        "home_lock": order.home_lock,
     }
 
 

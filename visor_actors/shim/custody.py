@@ -50,6 +50,8 @@ class Custody:
         self._vacated = vacated
         self._capture: Capture | None = None
         self._last_move = 0.0
+        folder = os.stat(".")
+        self._folder = [folder.st_dev, folder.st_ino]
         os.close(os.open("lock", os.O_RDWR | os.O_CREAT, 0o600))  # from here on it exists
 
     # what others may ask
@@ -85,30 +87,34 @@ class Custody:
 
     # starting
 
-    def start(self, request: int, wanted: "Record", passed: "list[int]") -> None:
-        """Start a binary as ``wanted``; ``passed`` are the client's stdout and stderr. Raise Refusal if it
-        cannot be.
+    def start(self, request: int, wanted: "Record", passed: "list[int]", after: int = 0) -> None:
+        """Start a binary as ``wanted``, numbered beyond ``after``, with ``passed`` as stdout and stderr.
+        Raise Refusal if it cannot be.
         """
         if self.binary is not None:
             raise Refusal("running", f"pid {self.binary.pid} already runs in this slot", "stop it first")
         order = Order(wanted)
-        if self._state.running is not None:
-            self.examine_slot()  # somebody unidentified was there; it may have ended meanwhile
-        lock = self._take_lock() if self._state.running is None else -1
-        opened = [lock]
+        opened: list[int] = []
         try:
+            if self._state.running is not None:
+                self.examine_slot()  # somebody unidentified was there; it may have ended meanwhile
+            lock = self._take_lock() if self._state.running is None else -1
+            opened.append(lock)
             if lock < 0:
                 self.examine_slot()
                 problem = self.held["problem"] if self.held else "what ran before has not ended yet"
                 raise Refusal("held", str(problem), "end that process if it is not wanted, then start again")
             self.held = None
+            locks = [fd for fd in (lock, order.take_home_lock()) if fd >= 0]
+            opened += locks[1:]
+            self._state.incarnation = max(self._state.incarnation, after)
             null = os.open("/dev/null", os.O_RDWR)
             opened.append(null)
             out, err = passed if len(passed) == 2 else (null, null)
             if order.output is not None:
                 out = err = self._open_output(order)
                 opened.append(out)
-            self._launch(order, lock, null, out, err)
+            self._launch(order, locks, null, out, err)
             self._tell({"is": "started", "request": request, "binary": self.describe()})
         except OSError as error:
             problem = f"the start failed: {error}"
@@ -131,12 +137,20 @@ class Custody:
         return fd
 
     def _lock_is_free(self) -> bool:
-        fd = self._take_lock()
-        if fd >= 0:
+        """A lock that was deleted, with its folder perhaps, is free; one that cannot be looked at is not."""
+        try:
+            fd = os.open("lock", os.O_RDONLY)
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
             os.close(fd)
-        return fd >= 0
+        return True
 
-    def _launch(self, order: Order, lock: int, null: int, out: int, err: int) -> Binary:
+    def _launch(self, order: Order, locks: "list[int]", null: int, out: int, err: int) -> Binary:
         # Rule: on record before it runs. Its pid is not known then; its marker is, and it holds the lock.
         record: Record = {
             "incarnation": self._state.incarnation + 1,
@@ -150,13 +164,14 @@ class Custody:
             "image": None,
             "marker": os.urandom(8).hex(),
             "output": order.output,
+            "folder": self._folder,
         }
         self._state.incarnation += 1
         self._state.running = record
         pid = 0
         try:
             self._state.save()
-            pid = order.launch(record["marker"], null, out, err, lock)
+            pid = order.launch(record["marker"], null, out, err, locks)
             pidfd = os.pidfd_open(pid)
             record["pid"], record["start_ticks"] = pid, ProcessStat(pid).start_ticks
         except (Refusal, OSError):
@@ -306,6 +321,9 @@ class Custody:
             return
         self.held = None
         record = self._state.running
+        if record is not None and record.get("folder", self._folder) != self._folder:
+            # This folder is a copy of that one; what ran there is not ours to adopt, nor to end.
+            record = self._state.running = self._state.ended = None
         if record is not None and not record["pid"] and not complete(record):
             # A shim died while it started this one. If the lock is free it never ran, or not any more; if
             # not, it is on its way.

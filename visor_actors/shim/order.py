@@ -6,7 +6,8 @@ import os
 import resource
 
 from visor_actors.shim.explain import Refusal, explain_exec
-from visor_actors.shim.lean import pair, signal
+from visor_actors.shim.lean import note, pair, signal
+from visor_actors.shim.processes import find_lock_holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ class Order:
             self.output: Record | None = None if order["output"] is None else dict(order["output"])
             limits = {str(name): int(value) for name, value in dict(order["limits"]).items()}
             user = None if order["user"] is None else str(order["user"])
+            self.home_lock = str(order.get("home_lock") or "")
         except (KeyError, TypeError, ValueError) as error:
             raise Refusal(
                 "invalid", f"the launch order is malformed: {error!r}", "report this as a bug"
             ) from None
-        words = (self.executable, self.directory, *self.argv, *self.env, *self.env.values())
+        words = (self.executable, self.directory, self.home_lock, *self.argv, *self.env, *self.env.values())
         if not self.argv or any("\0" in word for word in words) or any("=" in name for name in self.env):
             problem = "the launch order has no argv, a NUL in it, or an = in the name of a variable"
             raise Refusal("invalid", problem, "check the run configuration")
@@ -72,14 +74,41 @@ class Order:
             )
         return entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
 
-    def launch(self, marker: str, null: int, out: int, err: int, lock: int) -> int:
+    def take_home_lock(self) -> int:
+        """Return a descriptor that holds the lock in the node's own home, -1 if it can have none there. Raise
+        Refusal if somebody else holds it.
+
+        It is a gate where the slot's lock is none: between two copies of visor's home, and after the slot's
+        folder was deleted under a running binary.
+        """
+        if not self.home_lock:
+            return -1
+        try:
+            fd = os.open(self.home_lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            note(f"{self.home_lock}: {error}")
+            return -1
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)  # beyond what the child's own are given
+        except BlockingIOError:
+            problem = str(find_lock_holder(self.home_lock)["problem"])
+            raise Refusal(
+                "held",
+                f"the node runs already: {problem}",
+                "end that process if it is not wanted, then start again",
+            ) from None
+        finally:
+            os.close(fd)
+
+    def launch(self, marker: str, null: int, out: int, err: int, locks: "list[int]") -> int:
         """Start the binary and return its pid; its own code runs then. Raise Refusal if it cannot be started.
 
         posix_spawn neither copies our memory for the child nor makes it pay for leaving that copy: it takes
         1 ms less than fork and exec. Limits and another user are beyond it, so these orders take the longer
         way.
         """
-        descriptors = (null, out, err, lock)  # become 0, 1, 2 and 3
+        descriptors = (null, out, err, *locks)  # become 0, 1, 2 and 3, and 4 if there are two locks
         environment = {**self.env, MARKER: marker}
         if self.limits or self.identity is not None:
             return self._fork(environment, descriptors)

@@ -87,13 +87,14 @@ def become_subreaper() -> None:
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 
 
-def find_lock_holder() -> "Record":
-    """Name whoever holds the slot's lock (``lock`` in the current folder)."""
-    lock = os.stat("lock")
+def find_lock_holder(path: str = "lock") -> "Record":
+    """Name whoever holds the lock file ``path``; the slot's, if not said."""
+    lock = os.stat(path)
+    what = "the slot's lock" if path == "lock" else path
     for pid in all_pids():
         if pid != os.getpid() and lock_holder_kind(pid, lock):
             executable = executable_of(pid) or "unknown"
-            problem = f"the slot's lock is held by pid {pid} ({executable})"
+            problem = f"{what} is held by pid {pid} ({executable})"
             return {"pid": pid, "executable": executable, "problem": problem}
-    problem = "the slot's lock is held by a process that cannot be seen from here (another container or user)"
+    problem = f"{what} is held by a process that cannot be seen from here (another container or user)"
     return {"pid": None, "executable": None, "problem": problem}

@@ -24,8 +24,9 @@ class Service:
     ``linger`` seconds.
     """
 
-    def __init__(self, linger: float) -> None:
+    def __init__(self, linger: float, guard: int) -> None:
         self._linger = linger
+        self._guard = guard  # our shim.lock
         self.wakers: tuple[socket.socket, ...] = ()
         self.loop = Loop()
         self.state = State()
@@ -47,7 +48,7 @@ class Service:
             wanted = min(int(command.get("fds", 0)), len(peer.passed))
             passed = [peer.passed.pop(0) for _ in range(wanted)]
             try:
-                self.custody.start(request, command["order"], passed)
+                self.custody.start(request, command["order"], passed, int(command.get("after", 0)))
             except Refusal as refusal:
                 self.custody.refuse(request, refusal)
             finally:
@@ -103,7 +104,18 @@ class Service:
         for record in list(self.state.exits):
             self.peers.send(peer, {"is": "exited", "record": record})
 
+    @property
+    def displaced(self) -> bool:
+        """Whether the slot's folder, or what proves that we serve it, was deleted: nobody finds us."""
+        try:
+            named, held = os.stat("shim.lock"), os.fstat(self._guard)
+        except OSError:
+            return True
+        return (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino)
+
     def consider_leaving(self) -> None:
+        if self.custody.binary is None and self.displaced:
+            self.loop.ending = True  # whoever is attached starts another shim, in a folder that exists
         if self.custody.binary is None and not self.peers:
             self.loop.after(self._linger, "linger", self._leave)
 
@@ -136,7 +148,7 @@ def serve(arguments: "list[str]") -> int:
     os.ftruncate(guard, 0)
     os.write(guard, f"{os.getpid()} {ProcessStat(os.getpid()).start_ticks}\n".encode())
     become_subreaper()
-    service = Service(float(arguments[1]) if len(arguments) > 1 else 30.0)
+    service = Service(float(arguments[1]) if len(arguments) > 1 else 30.0, guard)
     _arrange_signals(service)
     service.state.load()
     service.custody.examine_slot()
@@ -148,7 +160,8 @@ def serve(arguments: "list[str]") -> int:
         except OSError:
             os.close(first)  # descriptor 0 was no socket
     service.loop.run()
-    os.unlink("shim.sock")
+    if not service.displaced:
+        os.unlink("shim.sock")
     if service.state.dirty:
         service.custody.save()
     return 0
