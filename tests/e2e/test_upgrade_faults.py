@@ -174,6 +174,7 @@ def test_a_core_that_dies_while_no_visor_runs_is_judged_by_the_next_one(root: Pa
         visor.start()
         wait_other_core(visor, core)
         assert not alive(data_node), "a part of a node is no node"
+        wait_event(visor, "upgrade.witnesses", beyond=0)
         assert "the validator was signing" in home.history("upgrade.witnesses")[0].message
         # At the height, before anybody saw it ready.
         write_faults(home.node_home, core=CoreFaults(die_at_upgrade="before_ready"))
@@ -544,7 +545,7 @@ tag, height = os.environ["VISOR_UPGRADE_TAG"], os.environ["VISOR_UPGRADE_HEIGHT"
         write_faults(home.node_home)
         visor.client.resume("v4.0.0")
         visor.wait_upgraded("v4.0.0")
-        assert home.history("upgrade.delayed")
+        wait_event(visor, "upgrade.delayed", beyond=0)
     assert_each_once(home, *done)
 
 

@@ -20,6 +20,7 @@ from visor_actors.actors.acceptance import Acceptance, AtHeight
 from visor_actors.actors.addresses import LIFECYCLE, RPC_LISTENER
 from visor_actors.actors.config_watcher import ConfigChanged
 from visor_actors.actors.gate import Gate, Settled
+from visor_actors.actors.hold_reasons import HoldReason, why_held, why_standing
 from visor_actors.actors.hooks import HookResult
 from visor_actors.actors.inquest import Inquest
 from visor_actors.actors.installer import InstallFailed, ReleaseInstalled
@@ -43,7 +44,6 @@ from visor_actors.actors.node_orders import NodeOrders
 from visor_actors.actors.preparations import FetchAgain, LookAgain, Preparations
 from visor_actors.actors.upgrade_machine import (
     COMMITTED,
-    PENDING,
     UNDECIDED,
     Facts,
     Folder,
@@ -338,7 +338,10 @@ class UpgradeCoordinatorActor(Actor):
                 if self._orders.state is not None:
                     self._inquest.ask(entry, self._orders.state)
             case Step.HOLD:
-                self._hold_node(entry)
+                tag, height = entry.key
+                problem, remedy = self._preparations.problem_of(entry.key)
+                why = why_held(entry, held=self._gate.holds(tag), problem=problem, remedy=remedy)
+                self._hold_node(f"{tag}@{height}", why)
             case Step.RUN_HOOK:
                 self._gate.run_hook(entry)
             case Step.DELAY:
@@ -398,46 +401,15 @@ class UpgradeCoordinatorActor(Actor):
             return
         stands = self._acceptance.stands(chosen.folder)
         if stands is not None and self._orders.node is NodeIs.DOWN:
-            self._hold_standing(stands)
+            self._hold_node("stands", why_standing(stands))
             return
         height = linked.upgrade.height if linked is not None and linked.folder == chosen.folder else None
         self._orders.run(chosen.folder, upgrade_height=height)
 
-    def _hold_standing(self, problem: str) -> None:
-        reason = f"the core had done an upgrade height, so its binary must not go on: {problem}"
-        advice = (
-            "point `current` to the release that the network runs now, then `visor-actors run`; "
-            "`visor-actors upgrades resume` starts the old binary all the same"
-        )
-        self._voice.say_once("upgrade.hold", "stands", reason, next_step=advice)
-        self._orders.hold(reason)
-
-    def _hold_node(self, entry: Entry) -> None:
-        tag, height = entry.key
-        problem, advice = self._preparations.problem_of(entry.key)
-        if entry.upgrade.state in PENDING:
-            reason = (
-                f"the node died before the upgrade to {tag}, and no witness can tell whether height "
-                f"{height} is done; an old binary past its height would ruin its state"
-            )
-            advice = (
-                "find out the last height from the core's log or the network. Not done: `visor-actors "
-                f"upgrades resume` starts the old node again. Done: point `current` to {entry.folder}"
-            )
-        elif self._gate.holds(tag):
-            reason = f"the upgrade to {tag} is held"
-            advice = f"`visor-actors upgrades resume {tag}` lets it go on"
-        elif problem is None:
-            self._orders.hold(f"the folder of {tag} is being checked")
-            return
-        else:
-            reason = (
-                f"height {height} is done, so the old node must not run, and {tag} is not prepared: {problem}"
-            )
-        self._voice.say_once(
-            "upgrade.hold", f"{tag}@{height}", reason, next_step=advice, tag=tag, height=height
-        )
-        self._orders.hold(reason)
+    def _hold_node(self, subject: str, why: HoldReason) -> None:
+        if why.next_step is not None:
+            self._voice.say_once("upgrade.hold", subject, why.reason, next_step=why.next_step)
+        self._orders.hold(why.reason)
 
     # operators
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from visor_actors.actors.ledger import Entry, Key, Ledger
 from visor_actors.actors.preparation import Preparation
 from visor_actors.actors.reports import UpgradeReport
-from visor_actors.actors.upgrade_machine import PENDING, UNDECIDED, State
+from visor_actors.actors.upgrade_machine import UNDECIDED, State
 from visor_actors.actors.world import World
 from visor_actors.telemetry.events import Event, Scalar, Severity
 
@@ -121,10 +121,3 @@ class UpgradeReports:
         if self._shown.get(entry.key) != report:
             self._shown[entry.key] = report
             self._board.publish(f"upgrade:{height:020d}:{tag}", report)
-
-
-def words(entry: Entry) -> str:
-    """The upgrade in a sentence."""
-    tag, height = entry.key
-    when = "due at" if entry.upgrade.state in PENDING else "at"
-    return f"upgrade to {tag} {when} height {height}"
