@@ -167,3 +167,21 @@ def test_a_visor_whose_home_was_taken_over_leaves_it_to_the_other(root: Path) ->
             assert first.process.wait(60) == 75
             assert second.wait_running("core") == [pid]
     assert starts(home) == 1
+
+
+# visor's surroundings
+
+
+def test_a_node_is_started_again_for_good_after_the_reader_of_its_output_has_gone(root: Path) -> None:
+    home = make_home(root, block_ms=25)
+    reader, writer = os.pipe()
+    with Visor(home=home, output=writer) as visor:
+        os.close(writer)
+        visor.wait_running("core")
+        wait_blocks(home, 5)
+        os.close(reader)
+        wait_event(home, "logs.reader-gone", "goes to")
+        wait_blocks(home, home.report().blocks + 30)
+        assert starts(home) == 2, "one SIGPIPE, then it is out of reach"
+        assert visor.process.poll() is None
+    assert "Processed block" in (root / ".visor" / "logs" / "core.log").read_text()

@@ -4,6 +4,7 @@ started.
 
 from __future__ import annotations
 
+import select
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ from visor_actors.node.height import (
     wants_history,
 )
 from visor_actors.node.history import latest_segment
+from visor_actors.telemetry.events import Event, Severity
 
+_OUTPUT = (1, 2)
+"""What a binary inherits."""
 HISTORY_SECONDS = 20.0
 """How long the data node may take to tell its history; without an answer the start goes on and says so."""
 
@@ -137,15 +141,33 @@ class Launcher:
     def _output(self, slot: Slot) -> Output:
         logs = self._world.settings.current.logs
         match logs.mode:
-            case LogMode.INHERIT:
+            case LogMode.INHERIT if not any(_reader_gone(fd) for fd in _OUTPUT):
                 return InheritedOutput()
-            case LogMode.FILES:
+            case LogMode.INHERIT | LogMode.FILES:
+                if logs.mode is LogMode.INHERIT:
+                    self._world.bus.emit(
+                        Event(
+                            name="logs.reader-gone",
+                            message=f"nobody reads visor's output any more, of which the {slot.words} would "
+                            f"end: what it writes goes to {self._world.layout.logs}",
+                            severity=Severity.WARNING,
+                            next_step='use [logs] mode = "files", or an output that outlives the node',
+                            fields={"slot": slot.value},
+                        )
+                    )
                 return OutputFiles(
                     directory=self._world.layout.logs,
                     name=slot.value,
                     max_bytes=logs.max_size_mib * 1024 * 1024,
                     keep=logs.keep,
                 )
+
+
+def _reader_gone(fd: int) -> bool:
+    """Whether ``fd`` is a pipe, socket or terminal whose other end is closed for good."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))  # asked for nothing, so it is an error, a hang-up, or no descriptor
 
 
 def describe_exit(record: ExitRecord) -> str:
