@@ -151,7 +151,7 @@ class Acceptance:
         self._preparations.look_now()
         self._voice.say(
             "upgrade.ready",
-            f"height {height} is done: switching to {tag} ({because})",
+            f"height {height} is done, {tag} is next ({because})",
             tag=tag,
             height=height,
             because=because,

@@ -182,11 +182,17 @@ class _Application:
             outcome = self._system.run()
         departure = self._intent.departure or _unasked(outcome)
         self._housekeeping.finish(orderly=self._intent.departure is not None)
-        severity = Severity.INFO if departure.code == 0 else Severity.ALARM
-        self.emit("visor.ended", f"visor ends: {departure.message}", severity=severity, code=departure.code)
+        self.emit(
+            "visor.ended",
+            f"visor ends: {departure.message}",
+            severity=_severity(departure, asked=self._intent.departure is not None),
+            next_step=departure.next_step,
+            code=departure.code,
+        )
         self._reporting.finish()
         if departure.code != 0:
-            sys.stderr.write(f"visor-actors: {departure.message}\n")
+            advice = f"next: {departure.next_step}\n" if departure.next_step else ""
+            sys.stderr.write(f"visor-actors: {departure.message}\n{advice}")
         if self._system.abandoned:
             # Threads that hang must not keep the process, and with it the home's lock.
             sys.stderr.flush()
@@ -247,6 +253,13 @@ class _Application:
                 self._intent.stop_reason = name
                 self._housekeeping.stopping()
                 self._system.tell(LIFECYCLE, StopNode(reason=name))
+
+
+def _severity(departure: Departure, *, asked: bool) -> Severity:
+    """Why visor gives up on a node was an alarm already; that visor itself cannot go on is one of its own."""
+    if departure.code == 0:
+        return Severity.INFO
+    return Severity.ERROR if asked else Severity.ALARM
 
 
 def _unasked(outcome: Outcome) -> Departure:

@@ -547,7 +547,7 @@ class LifecycleActor(Actor):
                     "see `visor-actors history` for the exits, mend the cause, then `visor-actors run`"
                 )
                 self._emit("node.gave-up", message, severity=Severity.ALARM, next_step=next_step)
-                self._world.intent.depart(1, f"{message}\nnext: {next_step}")
+                self._world.intent.depart(1, message, next_step=next_step)
 
     # what others are told
 

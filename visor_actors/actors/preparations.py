@@ -241,7 +241,7 @@ class Preparations:
         self._voice.unsay("upgrade.preparation", preparation.tag)
         self._voice.say(
             "upgrade.prepared",
-            f"{preparation.folder.name} is complete: {preparation.tag} can be switched to",
+            f"{preparation.folder.name} is complete and can be switched to",
             tag=preparation.tag,
         )
 

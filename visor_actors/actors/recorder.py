@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from visor_actors.actors.hooks import run_hook
 from visor_actors.actors.reports import AlarmReport
@@ -112,31 +112,63 @@ class HistoryWriter:
             self._journal = None
 
 
+_ANSWERS: Mapping[str, tuple[str, ...]] = {
+    "upgrade.prepared": ("upgrade.preparation",),
+    "upgrade.confirmed": ("upgrade.",),
+    "upgrade.withdrawn": ("upgrade.",),
+    "upgrade.superseded": ("upgrade.",),
+    "core.answered": ("core.silent",),
+    "node.up": ("upgrade.hold", "upgrade.current", "binary.slot-held", "shim.unreachable"),
+    "actor.recovered": ("actor.degraded",),
+}
+"""Which alarms an event puts at rest: those whose name begins so and that are about the same upgrade or
+actor.
+"""
+_SUBJECTS = ("tag", "actor")
+
+
 class AlarmBook:
-    """The last alarms, newest last; one of each name and message."""
+    """The alarms that still wait for somebody, newest last, one of each name and message.
+
+    An alarm that the course of things has answered goes by itself; the history keeps it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._alarms: deque[AlarmReport] = deque(maxlen=ALARMS_SHOWN)
+        self._alarms: deque[Event] = deque(maxlen=ALARMS_SHOWN)
 
     def __call__(self, event: Event) -> None:
-        """Take one event; only alarms are kept. Any thread."""
-        if event.severity < Severity.ALARM:
-            return
-        alarm = AlarmReport(name=event.name, message=event.message, next_step=event.next_step, at=event.at)
-        with self._lock:
-            same = [
-                known for known in self._alarms if (known.name, known.message) == (alarm.name, alarm.message)
-            ]
-            for known in same:
-                self._alarms.remove(known)
-            self._alarms.append(alarm)
+        """Take one event. Any thread."""
+        answered = _ANSWERS.get(event.name)
+        if answered is not None:
+            self._keep(lambda known: not (known.name.startswith(answered) and _same_subject(known, event)))
+        elif event.severity >= Severity.ALARM:
+            self._keep(lambda known: (known.name, known.message) != (event.name, event.message), event)
 
     @property
     def alarms(self) -> tuple[AlarmReport, ...]:
         """What is kept now."""
         with self._lock:
-            return tuple(self._alarms)
+            kept = tuple(self._alarms)
+        return tuple(
+            AlarmReport(name=event.name, message=event.message, next_step=event.next_step, at=event.at)
+            for event in kept
+        )
+
+    def _keep(self, wanted: Callable[[Event], bool], *new: Event) -> None:
+        with self._lock:
+            kept = [known for known in self._alarms if wanted(known)]
+            self._alarms.clear()
+            self._alarms.extend((*kept, *new))
+
+
+def _same_subject(alarm: Event, answer: Event) -> bool:
+    """Whether nothing says that the two are about different upgrades or actors."""
+    return all(
+        alarm.fields[name] == answer.fields[name]
+        for name in _SUBJECTS
+        if name in alarm.fields and name in answer.fields
+    )
 
 
 class AlertHook:

@@ -47,6 +47,7 @@ class Departure:
 
     code: int
     message: str
+    next_step: str | None = None
 
 
 class Intent:
@@ -64,11 +65,11 @@ class Intent:
         self.shims_may_leave = False
         self.departure: Departure | None = None
 
-    def depart(self, code: int, message: str) -> None:
+    def depart(self, code: int, message: str, *, next_step: str | None = None) -> None:
         """End visor with this exit code; any thread."""
         with self._lock:
             if self.departure is None:
-                self.departure = Departure(code, message)
+                self.departure = Departure(code, message, next_step)
         self._leave()
 
 
