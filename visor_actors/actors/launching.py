@@ -110,9 +110,10 @@ class Launcher:
             return NoDataNode()
         if not self.needs_history(run_config, kind):
             return NotAsked()
-        return latest_segment(
-            command_line(run_config, Role.DATA_NODE), timeout=HISTORY_SECONDS, cancel=cancel
-        )
+        command = command_line(run_config, Role.DATA_NODE)
+        if not command.executable.is_file():
+            return NotAsked()  # the start itself will say what is missing
+        return latest_segment(command, timeout=HISTORY_SECONDS, cancel=cancel)
 
     def _order(
         self, run_config: RunConfig, role: Role, binary: BinaryConfig, args: tuple[str, ...]
