@@ -321,7 +321,10 @@ def test_a_stop_right_after_the_spawn_leaves_nothing(root: Path) -> None:
     home = make_home(root, data_node=True)
     slots = root / ".visor" / "shims"
     with Visor(home=home) as visor:
-        wait_for(lambda: (slots / "core" / "state.json").exists(), "the core's start to be on record")
+        wait_for(
+            lambda: any(b'"running":{' in file.read_bytes() for file in slots.glob("core/state.?")),
+            "the core's start to be on record",
+        )
         visor.process.send_signal(signal.SIGTERM)
         assert visor.process.wait(60) == 0
         assert visor.leftovers() == []

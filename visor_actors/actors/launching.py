@@ -132,9 +132,12 @@ class Launcher:
         )
 
     def _home_lock(self, role: Role, binary: BinaryConfig) -> str | None:
-        """The file in the node's own home that the binary holds while it runs, whoever started it."""
+        """The file in the node's own home that the binary holds while it runs, whoever started it.
+
+        Core and data node may share a home. Whether it can be made there, the shim finds out and says.
+        """
         home = self._home(binary)
-        return None if home is None or not home.is_dir() else str(home / f".visor-{role.value}.lock")
+        return None if home is None else str(home / f".visor-{role.value}.lock")
 
     def _directory(self, binary: BinaryConfig) -> Path:
         return binary.working_directory if binary.working_directory is not None else Path.cwd()

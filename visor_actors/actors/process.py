@@ -94,6 +94,7 @@ class ProcessActor(Actor):
         self._carried_out: int | None = None
         self._unresponsive_since: float | None = None
         self._stop_seconds = 0.0
+        self._unguarded: str | None = None
 
     def init(self) -> None:
         """Attach, unless nothing ever ran here: then there is no shim to look for."""
@@ -288,8 +289,9 @@ class ProcessActor(Actor):
         for message in messages:
             self._note_progress(message)
             match message:
-                case Started(binary=binary):
+                case Started(binary=binary, unguarded=unguarded):
                     self._running, self._phase = binary, "running"
+                    self._say_unguarded(unguarded)
                     self.context.tell(LIFECYCLE, BinaryStarted(slot=self._slot, binary=binary))
                 case StartRefused(problem=problem, next_step=next_step):
                     self._phase = "stopped"
@@ -321,6 +323,17 @@ class ProcessActor(Actor):
                 case Refused(problem=problem):
                     self._emit("shim.refused", f"the shim refused: {problem}", severity=Severity.ERROR)
         self._publish()
+
+    def _say_unguarded(self, reason: str | None) -> None:
+        if reason is not None and reason != self._unguarded:
+            self._emit(
+                "binary.unguarded",
+                f"the {self._slot.words} runs without a lock in its own home: {reason}",
+                severity=Severity.WARNING,
+                next_step="let its arguments name a home (--home) that visor can write to, and run no second "
+                "visor on this node",
+            )
+        self._unguarded = reason
 
     def _note_progress(self, message: ShimMessage) -> None:
         """A shim that shows progress is left alone: what takes its time is the binary."""

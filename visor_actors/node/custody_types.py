@@ -46,8 +46,9 @@ class LaunchOrder:
     ``executable`` is a path (no search); ``argv`` includes ``argv[0]``; ``env`` is the whole environment.
     ``limits`` maps names of resource limits as in ``ulimit``'s long form (``nofile``, ``core``, ``as``...) to
     the value for both the soft and the hard limit, -1 for unlimited. ``user`` (a name or a numeric id) needs
-    root. ``home_lock`` is a file that the binary holds besides the slot's lock, so that copies of a visor's
-    home do not run one node twice; it is made where it can be.
+    root. ``home_lock`` is a file in the node's own home that the binary holds besides the slot's lock, so
+    that two visors with different homes do not run one node; where it cannot be made the start goes on
+    without it and :class:`Started` says so.
     """
 
     executable: str
@@ -164,10 +165,14 @@ class StopStep(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The order was carried out: the binary's own code runs (exec succeeded)."""
+    """The order was carried out: the binary's own code runs (exec succeeded).
+
+    ``unguarded`` says why it does not hold a lock in the node's own home; None if it does.
+    """
 
     request: int
     binary: RunningBinary
+    unguarded: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,9 +71,11 @@ class ShimConnection:
         deadline = time.monotonic() + timeout
         _prepare_slot(slot_dir)
         launches = 0
+        listens = False
         while True:
             try:
                 sock = _connect(slot_dir)
+                listens = listens or sock is not None
             except BlockingIOError:  # many wait to be accepted
                 if time.monotonic() >= deadline:
                     raise _unresponsive(find_shim(slot_dir)) from None
@@ -100,7 +102,7 @@ class ShimConnection:
             # or one is just leaving, or they cannot live here.
             pid = find_shim(slot_dir)
             if time.monotonic() >= deadline and pid is not None:
-                raise _unresponsive(pid)
+                raise _unresponsive(pid) if listens else _unreachable(pid, slot_dir)
             if time.monotonic() >= deadline or (launches >= _LAUNCHES and pid is None):
                 raise ShimNotStarted(
                     f"shims end at once: {_last_words(slot_dir)}", "see shim.err in that folder"
@@ -356,6 +358,15 @@ def _connect(slot_dir: Path) -> socket.socket | None:
             f"the socket of the slot cannot be used: {error}", f"check the permissions of {slot_dir}"
         ) from error
     return sock
+
+
+def _unreachable(pid: int, slot_dir: Path) -> ShimUnresponsive:
+    return ShimUnresponsive(
+        f"the shim (pid {pid}) lives, but its socket {slot_dir / 'shim.sock'} was deleted",
+        "it makes a new one within seconds, if the disk is writable; otherwise kill "
+        f"-9 {pid}: the binary is not affected, and the next shim adopts it",
+        pid=pid,
+    )
 
 
 def _unresponsive(pid: int | None) -> ShimUnresponsive:

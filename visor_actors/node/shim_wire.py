@@ -81,7 +81,12 @@ def parse_message(fields: dict[str, Any]) -> ShimMessage | None:
     try:
         match fields["is"]:
             case "started":
-                return Started(request=int(fields["request"]), binary=parse_binary(fields["binary"]))
+                unguarded = fields.get("unguarded", "its shim is of an earlier release, which takes none")
+                return Started(
+                    request=int(fields["request"]),
+                    binary=parse_binary(fields["binary"]),
+                    unguarded=None if unguarded is None else str(unguarded),
+                )
             case "start-refused":
                 return StartRefused(
                     request=int(fields["request"]),

@@ -5,15 +5,16 @@
 import os
 import time
 
+from visor_actors.shim.gate import Gate, find_gate
 from visor_actors.shim.lean import signal
 from visor_actors.shim.order import MARKER
 from visor_actors.shim.processes import (
     ProcessStat,
     all_pids,
     executable_of,
-    has_in_environment,
     image_of,
-    lock_holder_kind,
+    is_our_trouble,
+    variable_of,
 )
 
 TYPE_CHECKING = False
@@ -31,13 +32,14 @@ class Binary:
         self.own = own  # our child: its exit status is ours to collect
         self.stop_request: int | None = None
         self.sweeps = 0
+        self.home_gate: Gate | None = None  # the second gate, in the node's own home
 
     def signal(self, number: int) -> None:
         if self.pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self.pidfd, number)
-            except ProcessLookupError:
-                pass
+            except (ProcessLookupError, PermissionError):
+                pass  # ended; or, with set-user-id, not ours to signal
 
     def kill(self) -> None:
         """SIGKILL to the leader and its group. Of an adopted binary, the group is left to the sweep.
@@ -79,23 +81,27 @@ class Unidentified(Exception):
         self.holder: Record = {"pid": pid, "executable": executable, "problem": problem}
 
 
-def leftovers(binary: Binary) -> "list[int]":
-    """The descendants of the ended ``binary`` that live."""
+def leftovers(binary: Binary, gate: "Gate") -> "list[int]":
+    """The descendants of the ended ``binary`` that live. Raises OSError if that cannot be found out now."""
     found = []
     for pid in all_pids():
         try:
-            if is_leftover(binary, pid):
+            if is_leftover(binary, pid, gate):
                 found.append(pid)
-        except (OSError, IndexError, ValueError):
+        except (IndexError, ValueError):
             continue
+        except OSError as error:
+            if is_our_trouble(error):
+                raise
     return found
 
 
-def is_leftover(binary: Binary, pid: int) -> bool:
+def is_leftover(binary: Binary, pid: int, gate: "Gate") -> bool:
     """Is ``pid`` a descendant of the ended ``binary``?
 
     As its parent and subreaper we have them all as children, sooner or later. Of an adopted binary they are
-    those that prove it, by its marker in their environment or by holding the lock without having taken it.
+    those that prove it, by its marker in their environment or by holding the slot's lock (``gate``) without
+    having taken it.
     Its session or group prove nothing: these numbers may have been used again since it ended.
     """
     if pid == os.getpid():
@@ -105,12 +111,41 @@ def is_leftover(binary: Binary, pid: int) -> bool:
         return False
     if binary.own or status.parent == os.getpid():
         return status.parent == os.getpid()
-    return marks(binary.record, pid) or lock_holder_kind(pid, os.stat("lock")) == "inherited"
+    return marks(binary.record, pid) or gate.held_by(pid) == "inherited"
+
+
+def find_home_gate(record: "Record") -> "Gate | None":
+    """The second gate of an adopted binary, if it is still where it was."""
+    kept = record.get("home_lock")  # absent in the records of an earlier release
+    if not kept:
+        return None
+    path, *identity = kept
+    try:
+        gate = find_gate(path, f"the lock {path} of the node's own home")
+    except OSError:
+        return None
+    if gate.identity == identity:
+        return gate
+    gate.close()
+    return None
+
+
+def holds_home(binary: Binary) -> bool:
+    """Is the gate in the node's own home still held by something of ``binary``?
+
+    Once ours have let go of it, another visor on the same node may have taken it: that is not ours to wait
+    for, nor to end. Whoever does not prove to be another's counts as ours.
+    """
+    gate = binary.home_gate
+    if gate is None or gate.is_free():
+        return False
+    pid = gate.holder()["pid"]
+    return pid is None or variable_of(pid, MARKER) in (None, binary.record["marker"])
 
 
 def marks(record: "Record", pid: int) -> bool:
     """Does ``pid`` descend from the incarnation of ``record``, by its environment?"""
-    return has_in_environment(pid, f"{MARKER}={record['marker']}")
+    return variable_of(pid, MARKER) == str(record["marker"])
 
 
 def complete(record: "Record") -> bool:
@@ -123,15 +158,20 @@ def complete(record: "Record") -> bool:
             status = ProcessStat(pid)
             if status.session == pid and status.state not in "ZX" and marks(record, pid):
                 found.append((status.start_ticks, pid))
-        except (OSError, IndexError, ValueError):
+        except (IndexError, ValueError):
             continue
+        except OSError as error:
+            if is_our_trouble(error):
+                raise
     if found:
         record["start_ticks"], record["pid"] = min(found)  # its descendants are younger
     return bool(found)
 
 
-def identify(record: "Record") -> int:
-    """Return a pidfd of the recorded process, -1 if it has ended. Raise Unidentified if neither is sure."""
+def identify(record: "Record", gate: "Gate") -> int:
+    """Return a pidfd of the recorded process, -1 if it has ended. Raise Unidentified if neither is sure,
+    OSError if it cannot be found out now.
+    """
     pid = record["pid"]
     try:
         pidfd = os.pidfd_open(pid)  # first: what we read then is of this very process, or it has ended
@@ -139,21 +179,27 @@ def identify(record: "Record") -> int:
         return -1
     try:
         status = ProcessStat(pid)
-    except OSError:
+    except OSError as error:
         os.close(pidfd)
+        if is_our_trouble(error):
+            raise
         return -1
     if status.start_ticks != record["start_ticks"]:
         os.close(pidfd)
         return -1  # the pid was used again: ours has ended
     image = image_of(pid)
-    # A wrapper script replaces itself by another executable, so what it inherited counts as well.
-    if (
-        status.state in "ZX"
-        or image is None
-        or image == record["image"]
-        or marks(record, pid)
-        or lock_holder_kind(pid, os.stat("lock")) == "inherited"
-    ):
-        return pidfd
+    try:
+        # A wrapper script replaces itself by another executable, so what it inherited counts as well.
+        if (
+            status.state in "ZX"
+            or image is None
+            or image == record["image"]
+            or marks(record, pid)
+            or gate.held_by(pid) == "inherited"
+        ):
+            return pidfd
+    except OSError:
+        os.close(pidfd)
+        raise
     os.close(pidfd)
     raise Unidentified(pid)

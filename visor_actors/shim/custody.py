@@ -1,26 +1,32 @@
 """The binary of the slot: starting, stopping and ending it, and finding it again.
 
 At any time the slot is vacant, or there is one :class:`Binary`: running, or ended with leftovers that are
-still being ended. An exit is told when nothing of it is left and the slot's lock is free, never earlier.
+still being ended. An exit is told when nothing of it is left and its locks are free, never earlier. Once a
+binary has ended, whatever fails is tried again: an exit is never lost.
 """
 
 # contextlib.suppress would cost 1 MiB of memory in every shim
 
-import fcntl
 import os
-import select
+import sys
 import time
 
-from visor_actors.shim.binary import Binary, Unidentified, complete, identify, is_leftover, leftovers
-from visor_actors.shim.capture import Capture
+from visor_actors.shim.binary import (
+    Binary,
+    Unidentified,
+    complete,
+    find_home_gate,
+    holds_home,
+    identify,
+    is_leftover,
+    leftovers,
+)
 from visor_actors.shim.explain import Refusal
+from visor_actors.shim.gate import Gate, make_gate
 from visor_actors.shim.lean import note, signal
 from visor_actors.shim.order import Order
-from visor_actors.shim.processes import (
-    ProcessStat,
-    find_lock_holder,
-    image_of,
-)
+from visor_actors.shim.output import Output
+from visor_actors.shim.processes import ProcessStat, image_of, is_our_trouble
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +35,6 @@ if TYPE_CHECKING:
     from visor_actors.shim.lean import Record
     from visor_actors.shim.loop import Loop
     from visor_actors.shim.state import State
-
-DROP_REPORT_SECONDS = 1.0
-BUSY_SECONDS = 0.005  # output that comes faster than this is looked at no more often than this
 
 
 class Custody:
@@ -48,11 +51,8 @@ class Custody:
         self._state = state
         self._tell = tell
         self._vacated = vacated
-        self._capture: Capture | None = None
-        self._last_move = 0.0
-        folder = os.stat(".")
-        self._folder = [folder.st_dev, folder.st_ino]
-        os.close(os.open("lock", os.O_RDWR | os.O_CREAT, 0o600))  # from here on it exists
+        self._output = Output(loop, tell)
+        self._gate = make_gate("lock", "the slot's lock")
 
     # what others may ask
 
@@ -89,69 +89,89 @@ class Custody:
 
     def start(self, request: int, wanted: "Record", passed: "list[int]", after: int = 0) -> None:
         """Start a binary as ``wanted``, numbered beyond ``after``, with ``passed`` as stdout and stderr.
-        Raise Refusal if it cannot be.
+        Raise Refusal if it cannot be, whatever the reason.
         """
         if self.binary is not None:
             raise Refusal("running", f"pid {self.binary.pid} already runs in this slot", "stop it first")
-        order = Order(wanted)
         opened: list[int] = []
+        home_gate: Gate | None = None
         try:
-            if self._state.running is not None:
-                self.examine_slot()  # somebody unidentified was there; it may have ended meanwhile
-            lock = self._take_lock() if self._state.running is None else -1
-            opened.append(lock)
-            if lock < 0:
-                self.examine_slot()
-                problem = self.held["problem"] if self.held else "what ran before has not ended yet"
-                raise Refusal("held", str(problem), "end that process if it is not wanted, then start again")
+            order = Order(wanted)
+            locks = opened[:] = [self._take_lock()]
             self.held = None
-            locks = [fd for fd in (lock, order.take_home_lock()) if fd >= 0]
-            opened += locks[1:]
+            home_gate, second, unguarded = self._take_home_lock(order)
+            if home_gate is not None:
+                locks.append(second)
             self._state.incarnation = max(self._state.incarnation, after)
-            null = os.open("/dev/null", os.O_RDWR)
-            opened.append(null)
+            opened = [*locks, os.open("/dev/null", os.O_RDWR)]
+            null = opened[-1]
             out, err = passed if len(passed) == 2 else (null, null)
             if order.output is not None:
-                out = err = self._open_output(order)
+                out = err = self._output.open(order)
                 opened.append(out)
-            self._launch(order, locks, null, out, err)
-            self._tell({"is": "started", "request": request, "binary": self.describe()})
+            self._launch(order, home_gate, locks, null, out, err)
         except OSError as error:
             problem = f"the start failed: {error}"
             raise Refusal("resources", problem, "check the disk, memory and limits") from None
+        except Refusal:
+            raise
+        except Exception as error:
+            sys.excepthook(*sys.exc_info())
+            raise Refusal("unknown", f"the shim failed: {error!r}", "report this as a bug") from None
         finally:
             for fd in opened:
-                if fd >= 0:
-                    os.close(fd)
+                os.close(fd)
             if self.binary is None:
-                self._end_capture()
+                self._output.end()
+                if home_gate is not None:
+                    home_gate.close()
+        self._tell({"is": "started", "request": request, "binary": self.describe(), "unguarded": unguarded})
 
     def _take_lock(self) -> int:
-        """Return a descriptor that holds the slot's lock, or -1."""
-        fd = os.open("lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return -1
-        return fd
+        """Return a descriptor that holds the slot's lock; raise Refusal if something has it, or may have."""
+        if self._state.running is not None:
+            self.examine_slot()  # somebody unidentified was there; it may have ended meanwhile
+        if not self._gate.is_named() and self._gate.is_free():
+            former, self._gate = self._gate, make_gate("lock", self._gate.title)  # it was deleted
+            former.close()
+        lock = self._gate.take() if self._state.running is None else -1
+        if lock < 0:
+            self.examine_slot()
+            problem = self.held["problem"] if self.held else "what ran before has not ended yet"
+            raise _held(str(problem))
+        return lock
 
-    def _lock_is_free(self) -> bool:
-        """A lock that was deleted, with its folder perhaps, is free; one that cannot be looked at is not."""
+    def _take_home_lock(self, order: Order) -> "tuple[Gate | None, int, str | None]":
+        """Take the lock in the node's own home: return it with a descriptor that holds it, or say why
+        there is none. Raise Refusal if somebody else has it.
+
+        It is the gate where the slot's lock is none: between two copies of visor's home, and when the slot's
+        folder was deleted under a running binary.
+        """
+        if not order.home_lock:
+            return None, -1, "its arguments name no home folder (--home)"
+        gate = None
         try:
-            fd = os.open("lock", os.O_RDONLY)
+            path = os.path.join(order.directory, order.home_lock)
+            gate = make_gate(path, f"the lock {path} of the node's own home", order.owner)
+            lock = gate.take()
         except OSError as error:
-            return isinstance(error, FileNotFoundError)
+            if gate is not None:
+                gate.close()
+            if is_our_trouble(error):
+                raise
+            return None, -1, f"{path}: {error.strerror}"
+        if lock >= 0:
+            return gate, lock, None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
+            raise _held(f"the node runs already: {gate.holder()['problem']}")
         finally:
-            os.close(fd)
-        return True
+            gate.close()
 
-    def _launch(self, order: Order, locks: "list[int]", null: int, out: int, err: int) -> Binary:
-        # Rule: on record before it runs. Its pid is not known then; its marker is, and it holds the lock.
+    def _launch(
+        self, order: Order, home_gate: "Gate | None", locks: "list[int]", null: int, out: int, err: int
+    ) -> None:
+        # Rule: on record before it runs. Its pid is not known then; its marker is, and it holds the locks.
         record: Record = {
             "incarnation": self._state.incarnation + 1,
             "pid": 0,
@@ -164,29 +184,32 @@ class Custody:
             "image": None,
             "marker": os.urandom(8).hex(),
             "output": order.output,
-            "folder": self._folder,
+            "home_lock": None if home_gate is None else [home_gate.path, *home_gate.identity],
         }
         self._state.incarnation += 1
         self._state.running = record
-        pid = 0
+        pid, pidfd = 0, -1
         try:
             self._state.save()
             pid = order.launch(record["marker"], null, out, err, locks)
             pidfd = os.pidfd_open(pid)
             record["pid"], record["start_ticks"] = pid, ProcessStat(pid).start_ticks
-        except (Refusal, OSError):
+            binary = Binary(record, pidfd, own=True)
+            self._loop.watch(pidfd, lambda _: self._on_leader(binary))
+        except BaseException:
             if pid:
-                os.kill(pid, signal.SIGKILL)  # not to be watched, so not to be kept
+                os.killpg(pid, signal.SIGKILL)  # not to be watched, so not to be kept
                 os.waitpid(pid, 0)
+            if pidfd >= 0:
+                os.close(pidfd)
             self._state.running = None
             self.save()
             raise
         self._loop.cancel("linger")
-        binary = self.binary = Binary(record, pidfd, own=True)
-        self._loop.watch(pidfd, lambda _: self._on_leader(binary))
+        binary.home_gate = home_gate
+        self.binary = binary
         record["image"] = image_of(pid)
         self.save()
-        return binary
 
     def refuse(self, request: int, refusal: Refusal) -> None:
         """Tell the client that its start was not carried out."""
@@ -250,53 +273,80 @@ class Custody:
 
     def _leader_gone(self, binary: Binary, record: "Record") -> None:
         """If nothing else is left of it (the rule), say so at once; otherwise end that first."""
-        if self._capture is not None:
-            self._capture.drain()
-            record["last_lines"] = self._capture.last_lines() or record["last_lines"]
-            self._report_dropped()
         self._state.ended = record
-        if self._nothing_left(binary):
-            self._settle(record)
-        else:
-            self.save()
-            self._sweep(binary, record)
+        self._sweep_soon(binary, record)
+        try:
+            self._output.finish(record)
+            if self._nothing_left(binary):
+                self._settle(record)
+                return
+        except OSError as error:
+            note(f"the end of pid {binary.pid}: {error}; trying again")
+        self.save()
+        self._sweep(binary, record)
 
     def _settle(self, record: "Record") -> None:
+        self._loop.cancel("sweep")
+        if self.binary is not None and self.binary.home_gate is not None:
+            self.binary.home_gate.close()
         self._state.add_exit(record)
         self._state.ended = self._state.running = self.binary = None
         self.save()
         self._tell({"is": "exited", "record": record})
-        self._end_capture()
+        self._output.end()
         self._vacated()
 
     def _nothing_left(self, binary: Binary) -> bool:
-        return not self.reap() and self._lock_is_free() and (binary.own or not leftovers(binary))
+        """Raises OSError if it cannot be found out now."""
+        return (
+            not self.reap()
+            and self._gate.is_free()
+            and not holds_home(binary)
+            and (binary.own or not leftovers(binary, self._gate))
+        )
+
+    def _sweep_soon(self, binary: Binary, record: "Record") -> None:
+        delay = min(0.2, 0.001 * 2 ** min(binary.sweeps, 8))
+        self._loop.after(delay, "sweep", lambda: self._sweep(binary, record))
 
     def _sweep(self, binary: Binary, record: "Record") -> None:
         """End what the binary left behind; again and again, until nothing is left."""
         if self.binary is not binary:
             return
-        for pid in leftovers(binary):
-            try:
-                pidfd = os.pidfd_open(pid)
-                try:
-                    if is_leftover(binary, pid):
-                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                finally:
-                    os.close(pidfd)
-            except (OSError, IndexError):
-                continue
-        if self._nothing_left(binary):
-            self._settle(record)
-            return
         binary.sweeps += 1
+        self._sweep_soon(binary, record)  # before anything that may fail
+        try:
+            for pid in leftovers(binary, self._gate):
+                self._end_leftover(binary, pid)
+            if self._nothing_left(binary):
+                self._settle(record)
+                return
+            problem = self._what_is_left(binary)
+        except OSError as error:
+            problem = f"whether anything is left cannot be found out: {error}"
         if binary.sweeps == 8 or binary.sweeps % 64 == 0:
-            free = self._lock_is_free()
-            self._progress(
-                binary, "leftovers", "descendants do not end" if free else find_lock_holder()["problem"]
-            )
-        delay = min(0.2, 0.001 * 2 ** min(binary.sweeps, 8))
-        self._loop.after(delay, "sweep", lambda: self._sweep(binary, record))
+            note(f"the end of pid {binary.pid}: {problem}")
+            self._progress(binary, "leftovers", problem)
+
+    def _end_leftover(self, binary: Binary, pid: int) -> None:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if is_leftover(binary, pid, self._gate):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except (OSError, IndexError):
+            pass
+        finally:
+            os.close(pidfd)
+
+    def _what_is_left(self, binary: Binary) -> str:
+        if not self._gate.is_free():
+            return str(self._gate.holder()["problem"])
+        if binary.home_gate is not None and not binary.home_gate.is_free():
+            return str(binary.home_gate.holder()["problem"])
+        return "descendants do not end"
 
     def reap(self) -> bool:
         """Reap children other than the leader; return whether any child is still there."""
@@ -321,17 +371,14 @@ class Custody:
             return
         self.held = None
         record = self._state.running
-        if record is not None and record.get("folder", self._folder) != self._folder:
-            # This folder is a copy of that one; what ran there is not ours to adopt, nor to end.
-            record = self._state.running = self._state.ended = None
         if record is not None and not record["pid"] and not complete(record):
             # A shim died while it started this one. If the lock is free it never ran, or not any more; if
             # not, it is on its way.
             record = None
-            if self._lock_is_free():
+            if self._gate.is_free():
                 self._state.running = None
         if record is None:
-            self.held = None if self._lock_is_free() else find_lock_holder()
+            self.held = None if self._gate.is_free() else self._gate.holder()
             return
         try:
             pidfd = self._find(record)
@@ -339,11 +386,8 @@ class Custody:
             self.held = unidentified.holder
             return
         binary = self.binary = Binary(record, pidfd, own=False)
-        if record["output"] and self._capture is None:
-            try:
-                self._watch_capture(Capture(record["output"]))
-            except (OSError, KeyError, ValueError) as error:
-                note(f"output not captured: {error}")
+        binary.home_gate = find_home_gate(record)
+        self._output.resume(record["output"])
         if pidfd >= 0:
             self._loop.watch(pidfd, lambda _: self._on_leader(binary))
         else:
@@ -355,51 +399,8 @@ class Custody:
         """
         if record["boot_id"] != self._state.boot_id or self._state.ended is not None:
             return -1
-        return identify(record)
+        return identify(record, self._gate)
 
-    # output
 
-    def _open_output(self, order: Order) -> int:
-        """Prepare the capture and return the binary's end of it."""
-        self._end_capture()
-        try:
-            capture = Capture(order.output or {})
-            self._watch_capture(capture)
-            capture.open_file()
-            out = os.open("output", os.O_RDWR)
-            if order.identity is not None:
-                os.fchown(out, order.identity[0], order.identity[1])
-        except (OSError, KeyError, ValueError) as error:
-            problem = f"the log cannot be opened: {error}"
-            raise Refusal("output", problem, "check the log folder") from None
-        return out
-
-    def _watch_capture(self, capture: Capture) -> None:
-        self._capture = capture
-        self._loop.watch(capture.fifo, lambda _: self._on_output(capture))
-
-    def _on_output(self, capture: Capture) -> None:
-        now = time.monotonic()
-        moved = capture.move()
-        if moved < 65536 and now - self._last_move < BUSY_SECONDS:
-            # Many small writes: look again in a moment, not at each of them. The pipe holds 1 MiB meanwhile.
-            self._loop.modify(capture.fifo, 0)
-            self._loop.after(BUSY_SECONDS, "output", lambda: self._loop.modify(capture.fifo, select.EPOLLIN))
-        self._last_move = now
-        if capture.dropped and not self._loop.armed("dropped"):
-            self._loop.after(DROP_REPORT_SECONDS, "dropped", self._report_dropped)
-
-    def _report_dropped(self) -> None:
-        capture = self._capture
-        self._loop.cancel("dropped")
-        if capture is not None and capture.dropped:
-            told, capture.dropped = capture.dropped, 0
-            told_of = {"bytes": told, "total": capture.dropped_total, "problem": capture.problem}
-            self._tell({"is": "dropped", **told_of})
-
-    def _end_capture(self) -> None:
-        if self._capture is not None:
-            self._loop.unwatch(self._capture.fifo)
-            self._loop.cancel("output")
-            self._capture.close()
-            self._capture = None
+def _held(problem: str) -> Refusal:
+    return Refusal("held", problem, "end that process if it is not wanted, then start again")

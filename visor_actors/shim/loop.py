@@ -22,8 +22,8 @@ class Loop:
         self._troubles = 0
 
     def watch(self, fd: int, handler: "Callable[[int], None]", events: int = select.EPOLLIN) -> None:
-        self._handlers[fd] = handler
         self._epoll.register(fd, events)
+        self._handlers[fd] = handler
 
     def modify(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)

@@ -6,8 +6,7 @@ import os
 import resource
 
 from visor_actors.shim.explain import Refusal, explain_exec
-from visor_actors.shim.lean import note, pair, signal
-from visor_actors.shim.processes import find_lock_holder
+from visor_actors.shim.lean import pair, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +51,11 @@ class Order:
             self.limits.append((number, value))
         self.identity = None if user is None else self._look_up(user)
 
+    @property
+    def owner(self) -> "tuple[int, int] | None":
+        """Whose the files are that the binary shall find: uid and gid, None if they are ours anyway."""
+        return None if self.identity is None else self.identity[:2]
+
     @staticmethod
     def _look_up(user: str) -> "tuple[int, int, list[int]] | None":
         import pwd
@@ -73,33 +77,6 @@ class Order:
                 "run visor as root or as that user itself",
             )
         return entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
-
-    def take_home_lock(self) -> int:
-        """Return a descriptor that holds the lock in the node's own home, -1 if it can have none there. Raise
-        Refusal if somebody else holds it.
-
-        It is a gate where the slot's lock is none: between two copies of visor's home, and after the slot's
-        folder was deleted under a running binary.
-        """
-        if not self.home_lock:
-            return -1
-        try:
-            fd = os.open(self.home_lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            note(f"{self.home_lock}: {error}")
-            return -1
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)  # beyond what the child's own are given
-        except BlockingIOError:
-            problem = str(find_lock_holder(self.home_lock)["problem"])
-            raise Refusal(
-                "held",
-                f"the node runs already: {problem}",
-                "end that process if it is not wanted, then start again",
-            ) from None
-        finally:
-            os.close(fd)
 
     def launch(self, marker: str, null: int, out: int, err: int, locks: "list[int]") -> int:
         """Start the binary and return its pid; its own code runs then. Raise Refusal if it cannot be started.

@@ -19,6 +19,7 @@ PROTOCOLS = (1, 2)  # spoken here; 2 added "progress" and "dropped"
 MAX_LINE = 512 * 1024  # bytes of one line from a client: an order carries a whole environment
 MAX_OUTBOX = 1024 * 1024  # bytes a client may leave unread before it is dropped
 MAX_PEERS = 8
+FLUSH_SECONDS = 1.0
 HELLO_SECONDS = 5.0  # a client has this long to say who it is
 READ = select.EPOLLIN | select.EPOLLRDHUP
 
@@ -52,23 +53,43 @@ class Peers:
         self._obey = obey
         self._vacated = vacated
         self._peers: dict[int, Peer] = {}
+        self._listener: socket.socket | None = None
+        self._bound: os.stat_result | None = None
 
     def __bool__(self) -> bool:
         return bool(self._peers)
 
     def listen(self) -> None:
         """Bind ``shim.sock`` in the current folder: relative, as socket paths are short and homes may not
-        be.
+        be. Once more if need be; raises OSError.
         """
-        if os.path.lexists("shim.sock"):
-            os.unlink("shim.sock")  # ours to remove: we hold shim.lock
+        self.stop_listening()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         listener.setblocking(False)
         umask = os.umask(0o177)
-        listener.bind("shim.sock")
-        os.umask(umask)  # the binary inherits it from us, and we from visor
+        try:
+            listener.bind("shim.sock")
+        finally:
+            os.umask(umask)  # the binary inherits it from us, and we from visor
         listener.listen(64)
+        self._listener, self._bound = listener, os.stat("shim.sock")
         self._loop.watch(listener.fileno(), lambda _: self._accept(listener))
+
+    def stop_listening(self) -> None:
+        """Remove ``shim.sock``: ours to remove, as we hold shim.lock."""
+        if self._listener is not None:
+            self._loop.unwatch(self._listener.fileno())
+            self._listener.close()
+            self._listener = self._bound = None
+        if os.path.lexists("shim.sock"):
+            os.unlink("shim.sock")
+
+    def can_be_reached(self) -> bool:
+        """Does ``shim.sock`` still lead to us?"""
+        try:
+            return self._bound is not None and os.path.samestat(os.stat("shim.sock"), self._bound)
+        except OSError:
+            return False
 
     def _accept(self, listener: "socket.socket") -> None:
         try:
@@ -127,6 +148,16 @@ class Peers:
         ):
             self.send(client, record)
 
+    def flush(self) -> None:
+        """Before leaving: send what is left to send, in a second at most for each."""
+        for peer in list(self._peers.values()):
+            try:
+                peer.sock.settimeout(FLUSH_SECONDS)
+                if peer.outbox:
+                    peer.sock.sendall(peer.outbox, socket.MSG_NOSIGNAL)
+            except OSError:
+                continue
+
     def _flush(self, peer: Peer) -> None:
         try:
             while peer.outbox:
@@ -171,6 +202,10 @@ class Peers:
                 self._obey(peer, decode(bytes(line)))
             except (ValueError, KeyError, TypeError, OverflowError) as error:
                 note(f"client dropped: {error!r}")
+                self.drop(peer)
+            except Exception:
+                # A failure of ours: it attaches again and is told how things are, not left to wait.
+                sys.excepthook(*sys.exc_info())
                 self.drop(peer)
         if not data or len(peer.inbox) > MAX_LINE or len(peer.passed) > 4:
             self.drop(peer)

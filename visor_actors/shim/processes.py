@@ -1,5 +1,6 @@
-"""Processes as /proc shows them: who is who, and who holds a lock."""
+"""Processes as /proc shows them: who is who."""
 
+import errno
 import os
 
 from visor_actors.shim.lean import read_text
@@ -7,8 +8,6 @@ from visor_actors.shim.lean import read_text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from visor_actors.shim.lean import Record
 
 
 class ProcessStat:
@@ -44,34 +43,23 @@ def all_pids() -> "list[int]":
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def has_in_environment(pid: int, variable: str) -> bool:
-    """Was ``pid`` started with ``variable`` (``NAME=value``) in its environment?"""
-    try:
-        return f"\0{variable}\0" in "\0" + read_text(f"/proc/{pid}/environ")
-    except OSError:
-        return False
+def is_our_trouble(error: OSError) -> bool:
+    """Does ``error`` say that we can see nothing now, not that what we looked at is gone or closed to us?"""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def lock_holder_kind(pid: int, lock: os.stat_result) -> str:
-    """How ``pid`` holds the lock file: ``"inherited"``, ``"own"`` (it took the lock itself) or ``""`` (not
-    at all).
+def variable_of(pid: int, name: str) -> "str | None":
+    """The value of ``name`` in the environment that ``pid`` was started with, None if it had none or may not
+    be asked.
     """
     try:
-        names = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return ""
-    for name in names:
-        try:
-            status = os.stat(f"/proc/{pid}/fd/{name}")
-            if (status.st_dev, status.st_ino) != (lock.st_dev, lock.st_ino):
-                continue
-            for line in read_text(f"/proc/{pid}/fdinfo/{name}").splitlines():
-                words = line.split()  # lock: 1: FLOCK ADVISORY WRITE <pid that took it> 08:01:42 0 EOF
-                if len(words) > 5 and words[0] == "lock:" and words[2] == "FLOCK":
-                    return "own" if words[5] == str(pid) else "inherited"
-        except (OSError, ValueError):
-            continue
-    return ""
+        environment = "\0" + read_text(f"/proc/{pid}/environ")
+    except OSError as error:
+        if is_our_trouble(error):
+            raise
+        return None
+    _, found, rest = environment.partition(f"\0{name}=")
+    return rest.partition("\0")[0] if found else None
 
 
 def become_subreaper() -> None:
@@ -85,16 +73,3 @@ def become_subreaper() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
-
-
-def find_lock_holder(path: str = "lock") -> "Record":
-    """Name whoever holds the lock file ``path``; the slot's, if not said."""
-    lock = os.stat(path)
-    what = "the slot's lock" if path == "lock" else path
-    for pid in all_pids():
-        if pid != os.getpid() and lock_holder_kind(pid, lock):
-            executable = executable_of(pid) or "unknown"
-            problem = f"{what} is held by pid {pid} ({executable})"
-            return {"pid": pid, "executable": executable, "problem": problem}
-    problem = f"{what} is held by a process that cannot be seen from here (another container or user)"
-    return {"pid": None, "executable": None, "problem": problem}

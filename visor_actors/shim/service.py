@@ -7,7 +7,7 @@ import os
 
 from visor_actors.shim.custody import Custody
 from visor_actors.shim.explain import Refusal
-from visor_actors.shim.lean import pair, signal, socket
+from visor_actors.shim.lean import note, pair, signal, socket
 from visor_actors.shim.loop import Loop
 from visor_actors.shim.order import IGNORED
 from visor_actors.shim.peers import PROTOCOLS, Peer, Peers
@@ -17,6 +17,9 @@ from visor_actors.shim.state import State
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from visor_actors.shim.lean import Record
+
+
+LOOK_SECONDS = 2.0  # between looks for our socket while nobody is attached: less than a client waits
 
 
 class Service:
@@ -45,15 +48,7 @@ class Service:
         if peer is not self.peers.client:
             self.peers.send(peer, {"is": "refused", "request": request, "problem": "not attached"})
         elif name == "start":
-            wanted = min(int(command.get("fds", 0)), len(peer.passed))
-            passed = [peer.passed.pop(0) for _ in range(wanted)]
-            try:
-                self.custody.start(request, command["order"], passed, int(command.get("after", 0)))
-            except Refusal as refusal:
-                self.custody.refuse(request, refusal)
-            finally:
-                for fd in passed:
-                    os.close(fd)
+            self._start(peer, request, command)
         elif name == "stop":
             number, timeout = int(command["signal"]), float(command["timeout"])
             if not 0 < number < signal.NSIG or not 0 <= timeout < 1e9:
@@ -68,6 +63,22 @@ class Service:
         else:
             problem = "a binary runs in this slot" if name == "leave" else f"unknown command {name!r}"[:200]
             self.peers.send(peer, {"is": "refused", "request": request, "problem": problem})
+
+    def _start(self, peer: Peer, request: int, command: "Record") -> None:
+        """Always answered: ``started`` or ``start-refused``."""
+        order, after = command["order"], int(command.get("after", 0))
+        wanted = min(int(command.get("fds", 0)), len(peer.passed))
+        passed = [peer.passed.pop(0) for _ in range(wanted)]
+        try:
+            if self.displaced:
+                raise Refusal("resources", "the slot's folder was deleted", "visor makes a new one by itself")
+            self.custody.start(request, order, passed, after)
+        except Refusal as refusal:
+            self.custody.refuse(request, refusal)
+            self.consider_leaving()
+        finally:
+            for fd in passed:
+                os.close(fd)
 
     def _greet(self, peer: Peer, command: "Record") -> None:
         spoken = [number for number in command["protocols"] if number in PROTOCOLS]
@@ -84,6 +95,7 @@ class Service:
         peer.protocol = max(spoken)
         self.peers.install(peer)
         self.loop.cancel("linger")
+        self.loop.cancel("socket")
         if epoch > self.state.epoch:
             self.state.epoch = epoch
             self.custody.save()
@@ -116,8 +128,21 @@ class Service:
     def consider_leaving(self) -> None:
         if self.custody.binary is None and self.displaced:
             self.loop.ending = True  # whoever is attached starts another shim, in a folder that exists
+        self._look_after_socket()
         if self.custody.binary is None and not self.peers:
             self.loop.after(self._linger, "linger", self._leave)
+
+    def _look_after_socket(self) -> None:
+        """While unattended: listen again if the socket was deleted, as the next visor could not reach us."""
+        if self.peers.client is not None or self.loop.ending:
+            return
+        if not self.displaced and not self.peers.can_be_reached():
+            try:
+                self.peers.listen()
+                note("shim.sock was gone; listening again")
+            except OSError as error:
+                note(f"shim.sock is gone and cannot be made: {error}")
+        self.loop.after(LOOK_SECONDS, "socket", self._look_after_socket)
 
     def _leave(self) -> None:
         if self.custody.binary is None and not self.peers:
@@ -160,8 +185,9 @@ def serve(arguments: "list[str]") -> int:
         except OSError:
             os.close(first)  # descriptor 0 was no socket
     service.loop.run()
+    service.peers.flush()
     if not service.displaced:
-        os.unlink("shim.sock")
+        service.peers.stop_listening()
     if service.state.dirty:
         service.custody.save()
     return 0

@@ -29,6 +29,8 @@ class State:
     """
 
     def __init__(self) -> None:
+        here = os.stat(".")
+        self.folder = [here.st_dev, here.st_ino]  # keeps them when it is moved; a copy has others
         self.boot_id = read_text("/proc/sys/kernel/random/boot_id").strip()
         self.epoch = 0  # the highest of any client since the machine was booted
         self.incarnation = 0
@@ -67,8 +69,14 @@ class State:
 
     def _take_over(self, saved: "Record") -> None:
         self._serial = saved["serial"]
-        self.epoch = saved["epoch"] if saved["boot_id"] == self.boot_id else 0
         self.incarnation = saved["incarnation"]
+        if saved["boot_id"] == self.boot_id:
+            if saved.get("folder", self.folder) != self.folder:
+                # What ran there is not ours to adopt, to end or to report: its own folder knows it. Where
+                # that is gone, the locks that the binary holds are the gate.
+                note("this folder is a copy of another slot's: what that one ran is left alone")
+                return
+            self.epoch = saved["epoch"]
         self.running, self.ended = saved["running"], saved["ended"]
         self.exits, self.exits_lost = saved["exits"], saved["exits_lost"]
 
@@ -80,6 +88,7 @@ class State:
             {
                 "serial": serial,
                 "boot_id": self.boot_id,
+                "folder": self.folder,
                 "epoch": self.epoch,
                 "incarnation": self.incarnation,
                 "running": self.running,
