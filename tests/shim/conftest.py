@@ -131,6 +131,10 @@ class SlotDriver:
         wait_until(lambda: not alive(connection.hello.shim_pid))
 
     def clean_up(self) -> None:
+        self.end_all()
+        wait_until(lambda: not shim_process.own_shims(), "the end of every shim")
+
+    def end_all(self) -> None:
         for connection in self.connections:
             connection.close()
         shim = shim_process.find_shim(self.folder)
@@ -144,7 +148,6 @@ class SlotDriver:
             pass
         for pid in sorted(self.pids, reverse=True):
             end(pid)
-        wait_until(lambda: not shim_process.own_shims(), "the end of every shim")
 
 
 def alive(pid: int) -> bool:

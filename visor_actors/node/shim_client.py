@@ -71,14 +71,12 @@ class ShimConnection:
         deadline = time.monotonic() + timeout
         _prepare_slot(slot_dir)
         launches = 0
-        listens = False
         while True:
             try:
                 sock = _connect(slot_dir)
-                listens = listens or sock is not None
             except BlockingIOError:  # many wait to be accepted
                 if time.monotonic() >= deadline:
-                    raise _unresponsive(find_shim(slot_dir)) from None
+                    raise _unresponsive(slot_dir) from None
                 time.sleep(0.005)
                 continue
             if sock is None:
@@ -102,7 +100,7 @@ class ShimConnection:
             # or one is just leaving, or they cannot live here.
             pid = find_shim(slot_dir)
             if time.monotonic() >= deadline and pid is not None:
-                raise _unresponsive(pid) if listens else _unreachable(pid, slot_dir)
+                raise _unresponsive(slot_dir)
             if time.monotonic() >= deadline or (launches >= _LAUNCHES and pid is None):
                 raise ShimNotStarted(
                     f"shims end at once: {_last_words(slot_dir)}", "see shim.err in that folder"
@@ -253,7 +251,7 @@ class ShimConnection:
         while (fields := self._next()) is None:
             left = deadline - time.monotonic()
             if left <= 0 or not readable.poll(left * 1000):
-                raise _unresponsive(find_shim(self._slot_dir))
+                raise _unresponsive(self._slot_dir)
             waiting = self._read(65536, socket.MSG_PEEK)
             self._inbox += self._read((waiting.find(b"\n") + 1) or len(waiting))
         return fields
@@ -360,16 +358,15 @@ def _connect(slot_dir: Path) -> socket.socket | None:
     return sock
 
 
-def _unreachable(pid: int, slot_dir: Path) -> ShimUnresponsive:
-    return ShimUnresponsive(
-        f"the shim (pid {pid}) lives, but its socket {slot_dir / 'shim.sock'} was deleted",
-        "it makes a new one within seconds, if the disk is writable; otherwise kill "
-        f"-9 {pid}: the binary is not affected, and the next shim adopts it",
-        pid=pid,
-    )
-
-
-def _unresponsive(pid: int | None) -> ShimUnresponsive:
+def _unresponsive(slot_dir: Path) -> ShimUnresponsive:
+    pid = find_shim(slot_dir)
+    if pid is not None and not (slot_dir / "shim.sock").is_socket():
+        return ShimUnresponsive(
+            f"the shim (pid {pid}) lives, but its socket {slot_dir / 'shim.sock'} was deleted",
+            "it makes a new one within seconds if it can write there; otherwise "
+            f"kill -9 {pid}: the binary is not affected, and the next shim adopts it",
+            pid=pid,
+        )
     return ShimUnresponsive(
         f"the shim (pid {pid or 'unknown'}) lives but does not answer",
         f"if it is stopped, kill -CONT {pid or 'PID'}; the binary is not affected",
