@@ -75,22 +75,15 @@ from visor_actors.actors.node_machine import (
     StopSlot,
     Up,
 )
+from visor_actors.actors.node_memory import NodeMemory
+from visor_actors.actors.node_voice import START_AGAIN, NodeVoice
 from visor_actors.actors.reports import NodeReport
-from visor_actors.actors.witnesses import LAST_EXIT_KEY
 from visor_actors.actors.world import World
-from visor_actors.home.errors import ConfigurationInvalid, JournalUnavailable
-from visor_actors.home.journal import Journal, Json
+from visor_actors.home.errors import ConfigurationInvalid
 from visor_actors.home.run_config import BinaryConfig, RunConfig, load_run_config
 from visor_actors.node.custody_types import ExitRecord, RunningBinary
 from visor_actors.node.height import StartKind, refused_height
-from visor_actors.telemetry.events import Event, Severity
 
-RESTARTS_KEY = "lifecycle.restarts"
-INCARNATION_KEY = "lifecycle.core-incarnation"
-CLEAN_KEY = "lifecycle.clean"
-"""Whether the node's last end was asked for. Absent before the first start, and after a power cut ``false``.
-"""
-LIVED_KEY = "lifecycle.core-lived"
 ASK_AGAIN_SECONDS = 1.0
 FAILED_START = 255
 """With this code a node ends that cannot start, for whatever reason."""
@@ -128,36 +121,21 @@ class LifecycleActor(Actor):
             restarts_max=world.settings.current.max_number_of_restarts, ask=context.generation * 1_000_000
         )
         self._launcher = Launcher(world)
-        self._journal: Journal | None = None
-        self._consumed: set[tuple[Slot, int]] = set()
+        self._voice = NodeVoice(world.bus)
+        self._memory = NodeMemory(world.layout.journal, self._voice.journal_failed)
         self._running: dict[Slot, RunningBinary] = {}
-        self._incarnations: dict[Slot, int] = {}
         self._run_config: RunConfig | None = None
         self._launch: Launch | None = None
         self._planning: PlanLaunch | None = None
         self._listening_to: str | None = None
         self._starting: dict[Slot, int] = {}
         self._told: NodeState | None = None
-        self._clean = True
-        self._lived = 0
         self._refused_height: int | None = None
 
     def init(self) -> None:
         """Ask every slot what it holds; nothing is decided before all have answered."""
-        try:
-            self._journal = Journal.open(self._world.layout.journal)
-            restarts = self._journal.get(RESTARTS_KEY)
-            if isinstance(restarts, int):
-                self._machine.restarts = restarts
-            incarnation = self._journal.get(INCARNATION_KEY)
-            if isinstance(incarnation, int):
-                self._incarnations[Slot.CORE] = incarnation
-            lived = self._journal.get(LIVED_KEY)
-            if isinstance(lived, int):
-                self._lived = lived
-            self._clean = self._journal.get(CLEAN_KEY) is not False
-        except JournalUnavailable as error:
-            self._journal_failed(error)
+        self._memory.open()
+        self._machine.restarts = self._memory.restarts
         if self._world.intent.stop_reason is not None:
             self._advance(StopAsked(reason=self._world.intent.stop_reason))
         for slot in Slot:
@@ -165,8 +143,7 @@ class LifecycleActor(Actor):
 
     def terminate(self) -> None:
         """Let go of the journal. The node goes on."""
-        if self._journal is not None:
-            self._journal.close()
+        self._memory.close()
 
     def handle(self, message: object) -> None:
         """Turn one message into events of the machine."""
@@ -179,13 +156,7 @@ class LifecycleActor(Actor):
             case BinaryStarted(slot=slot, binary=binary):
                 self._started(slot, binary)
             case BinaryRefused(slot=slot, problem=problem, next_step=next_step):
-                self._emit(
-                    "binary.refused",
-                    f"the {slot.words} could not be started: {problem}",
-                    severity=Severity.ERROR,
-                    next_step=next_step,
-                    slot=slot.value,
-                )
+                self._voice.refused(slot, problem, next_step)
                 self._advance(SlotRefused(slot=slot, problem=problem))
             case BinaryExited(slot=slot, record=record):
                 self._exited(slot, record)
@@ -194,16 +165,16 @@ class LifecycleActor(Actor):
             case HoldOrder(ask=ask, reason=reason):
                 self._advance(Held(ask=ask, reason=reason))
             case RecycleNode(reason=reason):
-                self._emit("node.recycling", f"stopping the node: {reason}")
+                self._voice.recycling(reason)
                 self._advance(RecycleAsked(reason=reason))
             case StopNode(reason=reason):
                 self._world.intent.stop_reason = reason
-                self._emit("node.stopping", f"stopping the node for good: {reason}")
+                self._voice.stopping(reason)
                 self._advance(StopAsked(reason=reason))
             case CoreAnswered(core=core):
                 if core == self._core():
-                    self._count_lived(self._incarnations[Slot.CORE])
-                    self._emit("core.answered", "the core is up and answers")
+                    self._memory.core_got_somewhere(self._memory.incarnation(Slot.CORE))
+                    self._voice.answered()
                     self._publish()
             case CoreSilent(core=core, problem=problem):
                 self._wedged(core, problem)
@@ -235,9 +206,9 @@ class LifecycleActor(Actor):
             self._exited(seen.slot, record)
         if seen.running is not None:
             self._running[seen.slot] = seen.running
-            self._count_incarnation(seen.slot, seen.running.incarnation)
+            self._memory.saw_incarnation(seen.slot, seen.running.incarnation)
             if seen.slot is Slot.CORE and self._world.now() - seen.running.started_at >= LIVED_SECONDS:
-                self._count_lived(seen.running.incarnation)
+                self._memory.core_got_somewhere(seen.running.incarnation)
         else:
             self._running.pop(seen.slot, None)
         running = seen.running
@@ -246,55 +217,36 @@ class LifecycleActor(Actor):
 
     def _started(self, slot: Slot, binary: RunningBinary) -> None:
         self._running[slot] = binary
-        self._count_incarnation(slot, binary.incarnation)
-        self._emit(
-            "binary.started",
-            f"the {slot.words} runs, pid {binary.pid}",
-            slot=slot.value,
-            pid=binary.pid,
-            incarnation=binary.incarnation,
-        )
+        self._memory.saw_incarnation(slot, binary.incarnation)
+        self._voice.started(slot, binary)
         self._advance(SlotStarted(slot=slot))
 
     def _exited(self, slot: Slot, record: ExitRecord) -> None:
-        if self._consume(slot, record):
-            self._running.pop(slot, None)
-            self._count_incarnation(slot, record.incarnation)
-            if slot is Slot.CORE:
-                if record.ended_at - record.started_at >= LIVED_SECONDS:
-                    self._count_lived(record.incarnation)
-                self._refused_height = self._height_not_found(record)
-                last: dict[str, Json] = {
-                    "incarnation": record.incarnation,
-                    "at": record.ended_at,
-                    "code": record.code,
-                    "requested": record.requested,
-                    "lines": list(record.last_lines),
-                }
-                self._remember(LAST_EXIT_KEY, last)
-            if not record.requested:
-                self._remember_clean(clean=False)
-            elif self._machine.goal is Goal.RECYCLE:
-                self._remember_clean(clean=True)
-            how = describe_exit(record)
-            self._emit(
-                "binary.exited",
-                f"the {slot.words} (pid {record.pid}) {how}",
-                severity=Severity.INFO if record.requested else Severity.ERROR,
-                lines=record.last_lines,
-                slot=slot.value,
-                pid=record.pid,
-                incarnation=record.incarnation,
-                code=record.code,
-                signal=record.signal,
-                requested=record.requested,
-                seconds=round(record.ended_at - record.started_at, 3),
-                user_seconds=record.user_seconds,
-                system_seconds=record.system_seconds,
-                max_rss_kib=record.max_rss_kib,
-            )
-            self._advance(SlotExited(slot=slot, requested=record.requested, how=how))
+        if not self._memory.has_consumed(slot, record):
+            with self._memory.consuming(slot, record):
+                effects = self._take_exit(slot, record)
+            # Only now: whoever is told looks into the journal for what this exit has shown.
+            self._carry_out_all(effects)
         self.context.tell(slot.address, AcknowledgeExit(incarnation=record.incarnation))
+
+    def _take_exit(self, slot: Slot, record: ExitRecord) -> list[NodeEffect]:
+        memory = self._memory
+        self._running.pop(slot, None)
+        memory.saw_incarnation(slot, record.incarnation)
+        if slot is Slot.CORE:
+            if record.ended_at - record.started_at >= LIVED_SECONDS:
+                memory.core_got_somewhere(record.incarnation)
+            self._refused_height = self._height_not_found(record)
+            memory.core_exited(record)
+        if not record.requested:
+            memory.ended(clean=False)
+        elif self._machine.goal is Goal.RECYCLE:
+            memory.ended(clean=True)
+        self._voice.exited(slot, record)
+        how = describe_exit(record)
+        effects = self._machine.handle(SlotExited(slot=slot, requested=record.requested, how=how))
+        memory.count_restarts(self._machine.restarts)
+        return effects
 
     def _height_not_found(self, record: ExitRecord) -> int | None:
         """The snapshot height which this start did not find, as far as that can be known.
@@ -314,47 +266,10 @@ class LifecycleActor(Actor):
     def _upgrade_height(self) -> int | None:
         return self._machine.order.upgrade_height if self._machine.order is not None else None
 
-    def _count_incarnation(self, slot: Slot, incarnation: int) -> None:
-        if incarnation > self._incarnations.get(slot, 0):
-            self._incarnations[slot] = incarnation
-            if slot is Slot.CORE:
-                # The coordinator tells from it whether a release has ever been started.
-                self._remember(INCARNATION_KEY, incarnation)
-
-    def _count_lived(self, incarnation: int) -> None:
-        if incarnation > self._lived:
-            self._lived = incarnation
-            self._remember(LIVED_KEY, incarnation)
-
-    def _remember_clean(self, *, clean: bool) -> None:
-        if clean != self._clean:
-            self._clean = clean
-            self._remember(CLEAN_KEY, clean)
-
-    def _consume(self, slot: Slot, record: ExitRecord) -> bool:
-        """True the first time this exit is seen, by whichever visor."""
-        if (slot, record.incarnation) in self._consumed:
-            return False
-        self._consumed.add((slot, record.incarnation))
-        if self._journal is None:
-            return True
-        key = f"{record.incarnation}@{record.pid}@{record.started_at:.3f}"
-        details = {"code": record.code, "signal": record.signal, "at": record.ended_at}
-        try:
-            return self._journal.consume_exit(slot.value, key, details)
-        except JournalUnavailable as error:
-            self._journal_failed(error)
-            return True
-
     def _wedged(self, core: str, problem: str) -> None:
         if core != self._core():
             return
-        self._emit(
-            "core.silent",
-            f"the core runs but has not answered within its budget: {problem}",
-            severity=Severity.ALARM,
-            next_step="visor restarts the node; look at the core's log for what it waited for",
-        )
+        self._voice.silent(problem)
         self._advance(NodeWedged(problem=f"the core does not answer: {problem}"))
 
     # what the coordinator says
@@ -366,12 +281,7 @@ class LifecycleActor(Actor):
         try:
             run_config = load_run_config(order.folder)
         except (ConfigurationInvalid, OSError) as error:
-            self._emit(
-                "run-config.invalid",
-                f"the run configuration of {order.folder.name} cannot be used: {error}",
-                severity=Severity.ALARM,
-                next_step="correct it; visor looks again every second",
-            )
+            self._voice.run_config_invalid(order.folder, error)
             self._advance(Held(ask=order.ask, reason=f"the run configuration of {order.folder} is invalid"))
             return
         self._run_config = run_config
@@ -397,7 +307,10 @@ class LifecycleActor(Actor):
     # the machine
 
     def _advance(self, event: NodeEvent) -> None:
-        for effect in self._machine.handle(event):
+        self._carry_out_all(self._machine.handle(event))
+
+    def _carry_out_all(self, effects: list[NodeEffect]) -> None:
+        for effect in effects:
             self._carry_out(effect)
         self._publish()
 
@@ -421,9 +334,9 @@ class LifecycleActor(Actor):
                 self.context.cancel("stable")
                 self._listen()
             case CountRestarts(restarts=restarts):
-                self._remember(RESTARTS_KEY, restarts)
+                self._memory.count_restarts(restarts)
             case Failed(reason=reason, left=left):
-                self._failed(reason, left)
+                self._voice.failed(reason, restarts=self._machine.restarts, left=left)
             case Leave(purpose=purpose, reason=reason):
                 self._leave(purpose, reason)
 
@@ -451,7 +364,7 @@ class LifecycleActor(Actor):
     def _start_kind(self, order: RunOrder) -> StartKind:
         if order.occasion is Occasion.FIRST_AFTER_UPGRADE:
             return StartKind.FIRST_AFTER_UPGRADE
-        return StartKind.ORDINARY if self._clean else StartKind.AFTER_CRASH
+        return StartKind.ORDINARY if self._memory.clean else StartKind.AFTER_CRASH
 
     def _start(self, slot: Slot) -> None:
         assert self._launch is not None
@@ -461,29 +374,15 @@ class LifecycleActor(Actor):
             StartBinary(
                 order=launch.orders[slot],
                 number=self._machine.ask,
-                after=self._incarnations.get(slot, 0),
+                after=self._memory.incarnation(slot),
             ),
         )
         if self._starting.get(slot) == self._machine.ask:
             return  # said once more, to a slot that may have missed it
         self._starting[slot] = self._machine.ask
         # Until the node's end is asked for, a start that finds it down comes after a crash or a power cut.
-        self._remember_clean(clean=False)
-        why = f" ({launch.plan.reason})" if slot is Slot.CORE else ""
-        self._emit(
-            "binary.starting",
-            f"starting the {slot.words} of {launch.folder.name}{why}",
-            slot=slot.value,
-            folder=launch.folder.name,
-            height=launch.plan.height if slot is Slot.CORE else None,
-        )
-        if slot is Slot.CORE and launch.plan.warning is not None:
-            self._emit(
-                "node.snapshot-height",
-                launch.plan.warning,
-                severity=Severity.WARNING,
-                next_step=launch.plan.next_step,
-            )
+        self._memory.ended(clean=False)
+        self._voice.starting(slot, launch)
 
     def _stop(self, slot: Slot) -> None:
         binary = self._binary_config(slot)
@@ -498,7 +397,7 @@ class LifecycleActor(Actor):
 
     def _delay(self) -> None:
         seconds = self._world.settings.current.restarts_delay_seconds
-        self._emit("node.restarting", f"starting the node again in {seconds:g} s", seconds=seconds)
+        self._voice.restarting(seconds)
         if seconds <= 0:
             # A timer of zero would only let other messages in first; nothing else can be meant.
             self._advance(DelayPassed())
@@ -508,46 +407,25 @@ class LifecycleActor(Actor):
     def _up(self, *, attached: bool) -> None:
         order = self._machine.order
         folder = order.folder.name if order is not None else "?"
-        how = "was found running" if attached else "is started"
-        self._emit("node.up", f"the node of {folder} {how}", folder=folder, attached=attached)
+        self._voice.up(folder, attached=attached)
         reset = self._world.settings.current.restarts_reset_after_seconds
         if reset > 0:
             self.context.after(reset, _Stable(), key="stable")
         self._listen(budget=Budget.FIRST_START if attached or self._machine.restarts == 0 else Budget.RESTART)
 
-    def _remember(self, key: str, value: Json) -> None:
-        if self._journal is not None:
-            try:
-                self._journal.put(key, value)
-            except JournalUnavailable as error:
-                self._journal_failed(error)
-
-    def _failed(self, reason: str, left: int) -> None:
-        self._emit(
-            "node.failed",
-            f"the node failed: {reason}; restarts left: {left}",
-            severity=Severity.WARNING,
-            reason=reason,
-            restarts=self._machine.restarts,
-            left=left,
-        )
-
     def _leave(self, purpose: StopPurpose, reason: str) -> None:
-        self._remember(RESTARTS_KEY, 0)
+        self._memory.count_restarts(0)
         if purpose is StopPurpose.SHUTDOWN:
-            self._remember_clean(clean=True)
+            self._memory.ended(clean=True)
         self._world.intent.shims_may_leave = True
         match purpose:
             case StopPurpose.SHUTDOWN:
-                self._emit("node.stopped", "the node is stopped and nothing of it is left")
+                self._voice.stopped()
                 self._world.intent.depart(0, f"stopped: {reason}")
             case StopPurpose.GAVE_UP:
                 message = f"gave up: {reason}; {self._machine.restarts_max} restarts did not help"
-                next_step = (
-                    "see `visor-actors history` for the exits, mend the cause, then `visor-actors run`"
-                )
-                self._emit("node.gave-up", message, severity=Severity.ALARM, next_step=next_step)
-                self._world.intent.depart(1, message, next_step=next_step)
+                self._voice.gave_up(message)
+                self._world.intent.depart(1, message, next_step=START_AGAIN)
 
     # what others are told
 
@@ -585,8 +463,8 @@ class LifecycleActor(Actor):
             ask=machine.ask,
             core=self._core(),
             core_argv=running.argv if running is not None else (),
-            core_incarnation=self._incarnations.get(Slot.CORE, 0),
-            core_lived=self._lived,
+            core_incarnation=self._memory.incarnation(Slot.CORE),
+            core_lived=self._memory.core_lived,
             occupied=machine.occupied,
             failure=machine.failure,
         )
@@ -603,33 +481,4 @@ class LifecycleActor(Actor):
                 restarts_max=machine.restarts_max,
                 reason=machine.reason,
             ),
-        )
-
-    def _journal_failed(self, error: JournalUnavailable) -> None:
-        self._emit(
-            "journal.unavailable",
-            f"the journal cannot be used: {error}",
-            severity=Severity.ALARM,
-            next_step="free disk space or mend the permissions of .visor; the node goes on meanwhile",
-        )
-
-    def _emit(
-        self,
-        name: str,
-        message: str,
-        *,
-        severity: Severity = Severity.INFO,
-        next_step: str | None = None,
-        lines: tuple[str, ...] = (),
-        **fields: str | int | float | bool | None,
-    ) -> None:
-        self._world.bus.emit(
-            Event(
-                name=name,
-                message=message,
-                severity=severity,
-                next_step=next_step,
-                lines=lines,
-                fields=fields,
-            )
         )

@@ -30,6 +30,7 @@ KEEP_EVENTS = 20_000
 KEEP_STEPS = 5_000
 KEEP_EXITS = 2_000
 _PRUNE_EVERY = 256
+_PUT = "INSERT INTO facts (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,17 +191,19 @@ class Journal:
             if value is None:
                 do("DELETE FROM facts WHERE key = ?", (key,))
             else:
-                do(
-                    "INSERT INTO facts (key, value) VALUES (?, ?)"
-                    " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    (key, json.dumps(value)),
-                )
+                do(_PUT, (key, json.dumps(value)))
 
     # -- exits
 
-    def consume_exit(self, slot: str, key: str, record: Mapping[str, Json]) -> bool:
+    def has_consumed(self, slot: str, key: str) -> bool:
+        """Whether :meth:`consume_exit` has seen this ``key`` of ``slot``."""
+        return bool(self._read("SELECT 1 FROM exits WHERE slot = ? AND key = ?", (slot, key)))
+
+    def consume_exit(
+        self, slot: str, key: str, record: Mapping[str, Json], *, values: Mapping[str, Json] | None = None
+    ) -> bool:
         """Take note of one exit of a binary; True the first time this ``key`` of ``slot`` is seen, False
-        ever after.
+        ever after. The first time ``values`` are put as well: all of it, or nothing.
 
         Not durable, because it lies on the way from a crash to the next start, which waits for no disk:
         after a power cut an exit may be counted once more, after the death of any process it is not.
@@ -217,6 +220,8 @@ class Journal:
                     "DELETE FROM exits WHERE slot = ? AND id <= (SELECT max(id) FROM exits) - ?",
                     (slot, KEEP_EXITS),
                 )
+                for name, value in (values or {}).items():
+                    do(_PUT, (name, json.dumps(value)))
         return first
 
     def exits(self, slot: str) -> tuple[tuple[str, float, Detail], ...]:
