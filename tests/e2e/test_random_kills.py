@@ -161,5 +161,11 @@ def test_a_visor_killed_at_random_moments_loses_nothing(
     for slot in SLOTS:
         ended = consumed(home, slot)
         assert ended == list(range(1, len(ended) + 1)), f"every exit of the {slot} once: {ended}"
+        told = [
+            entry.fields["incarnation"]
+            for entry in home.history("binary.exited")
+            if entry.fields["slot"] == slot
+        ]
+        assert told == ended, f"every exit of the {slot} once in the history"
         started = {record.pid for record in read_records(home.node_home, event="start", role=slot)}
         assert len(ended) >= len(started)

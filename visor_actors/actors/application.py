@@ -23,6 +23,7 @@ from visor_actors.actors.control import ControlPort
 from visor_actors.actors.control_port import RunningVisor
 from visor_actors.actors.housekeeping import Housekeeping
 from visor_actors.actors.messages import StopNode
+from visor_actors.actors.node_voice import EXITED
 from visor_actors.actors.recorder import AlarmBook, AlertHook, HistoryWriter
 from visor_actors.actors.reports import Board
 from visor_actors.actors.sentry_link import SentryLink
@@ -113,7 +114,7 @@ class _Reporting:
             log=EventLog(form=LogForm(config.logs.format.value), level=severity_of(config.logs.level.value)),
             counters=EventCounters(),
             alarms=AlarmBook(),
-            history=HistoryWriter(layout),
+            history=HistoryWriter(layout, written_elsewhere=frozenset({EXITED})),
             sentry=SentryLink(),
             alerts=AlertHook(lambda: settings.current.hooks.on_alert, bus.emit),
         )

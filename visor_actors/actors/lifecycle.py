@@ -76,7 +76,7 @@ from visor_actors.actors.node_machine import (
     Up,
 )
 from visor_actors.actors.node_memory import NodeMemory
-from visor_actors.actors.node_voice import START_AGAIN, NodeVoice
+from visor_actors.actors.node_voice import START_AGAIN, NodeVoice, exit_event
 from visor_actors.actors.reports import NodeReport
 from visor_actors.actors.world import World
 from visor_actors.home.errors import ConfigurationInvalid
@@ -223,9 +223,11 @@ class LifecycleActor(Actor):
 
     def _exited(self, slot: Slot, record: ExitRecord) -> None:
         if not self._memory.has_consumed(slot, record):
-            with self._memory.consuming(slot, record):
+            event = exit_event(slot, record)
+            with self._memory.consuming(slot, record, event):
                 effects = self._take_exit(slot, record)
             # Only now: whoever is told looks into the journal for what this exit has shown.
+            self._world.bus.emit(event)
             self._carry_out_all(effects)
         self.context.tell(slot.address, AcknowledgeExit(incarnation=record.incarnation))
 
@@ -242,7 +244,6 @@ class LifecycleActor(Actor):
             memory.ended(clean=False)
         elif self._machine.goal is Goal.RECYCLE:
             memory.ended(clean=True)
-        self._voice.exited(slot, record)
         how = describe_exit(record)
         effects = self._machine.handle(SlotExited(slot=slot, requested=record.requested, how=how))
         memory.count_restarts(self._machine.restarts)

@@ -15,6 +15,7 @@ from visor_actors.actors.witnesses import LAST_EXIT_KEY
 from visor_actors.home.errors import JournalUnavailable
 from visor_actors.home.journal import Journal, Json
 from visor_actors.node.custody_types import ExitRecord
+from visor_actors.telemetry.events import Event
 
 RESTARTS_KEY = "lifecycle.restarts"
 INCARNATION_KEY = "lifecycle.core-incarnation"
@@ -117,8 +118,9 @@ class NodeMemory:
             return False
 
     @contextmanager
-    def consuming(self, slot: Slot, record: ExitRecord) -> Iterator[None]:
-        """Within, it is decided what the exit means. Afterwards all changes made within are kept at once.
+    def consuming(self, slot: Slot, record: ExitRecord, event: Event) -> Iterator[None]:
+        """Within, it is decided what the exit means. Afterwards that it was dealt with, all changes made
+        within, and ``event`` in the history are kept at once.
 
         Killed before that, the next visor deals with the exit as if nobody had. An exception within keeps
         nothing.
@@ -132,7 +134,7 @@ class NodeMemory:
         self._consumed.add((slot, key))
         details: dict[str, Json] = {"code": record.code, "signal": record.signal, "at": record.ended_at}
         try:
-            self._opened().consume_exit(slot.value, key, details, values=self._unwritten)
+            self._opened().consume_exit(slot.value, key, details, values=self._unwritten, event=event)
             self._unwritten.clear()
         except JournalUnavailable as error:
             self._failed(error)

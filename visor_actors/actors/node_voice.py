@@ -13,6 +13,33 @@ from visor_actors.telemetry.events import Event, EventBus, Scalar, Severity
 START_AGAIN = "see `visor-actors history` for the exits, mend the cause, then `visor-actors run`"
 
 
+EXITED = "binary.exited"
+
+
+def exit_event(slot: Slot, record: ExitRecord) -> Event:
+    """The event that tells a binary's end. The lifecycle writes it into the history together with the fact
+    that the exit was dealt with, so that neither is ever there without the other.
+    """
+    return Event(
+        name=EXITED,
+        message=f"the {slot.words} (pid {record.pid}) {describe_exit(record)}",
+        severity=Severity.INFO if record.requested else Severity.ERROR,
+        lines=record.last_lines,
+        fields={
+            "slot": slot.value,
+            "pid": record.pid,
+            "incarnation": record.incarnation,
+            "code": record.code,
+            "signal": record.signal,
+            "requested": record.requested,
+            "seconds": round(record.ended_at - record.started_at, 3),
+            "user_seconds": record.user_seconds,
+            "system_seconds": record.system_seconds,
+            "max_rss_kib": record.max_rss_kib,
+        },
+    )
+
+
 class NodeVoice:
     """Emits events. For the lifecycle's thread."""
 
@@ -59,25 +86,6 @@ class NodeVoice:
             severity=Severity.ERROR,
             next_step=next_step,
             slot=slot.value,
-        )
-
-    def exited(self, slot: Slot, record: ExitRecord) -> None:
-        """The binary ended."""
-        self._say(
-            "binary.exited",
-            f"the {slot.words} (pid {record.pid}) {describe_exit(record)}",
-            severity=Severity.INFO if record.requested else Severity.ERROR,
-            lines=record.last_lines,
-            slot=slot.value,
-            pid=record.pid,
-            incarnation=record.incarnation,
-            code=record.code,
-            signal=record.signal,
-            requested=record.requested,
-            seconds=round(record.ended_at - record.started_at, 3),
-            user_seconds=record.user_seconds,
-            system_seconds=record.system_seconds,
-            max_rss_kib=record.max_rss_kib,
         )
 
     # the node

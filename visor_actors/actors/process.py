@@ -27,6 +27,7 @@ from visor_actors.actors.messages import (
     WarmUp,
 )
 from visor_actors.actors.reports import BinaryReport, ExitReport
+from visor_actors.actors.shim_patience import OVERDUE_SECONDS, ShimPatience
 from visor_actors.actors.world import World
 from visor_actors.home.errors import HomeUnusable
 from visor_actors.home.lock import HomeLock, HomeLocked
@@ -44,7 +45,6 @@ from visor_actors.node.custody_types import (
     StopStep,
 )
 from visor_actors.node.shim_client import ShimConnection
-from visor_actors.node.shim_process import end_unresponsive_shim
 from visor_actors.telemetry.events import Event, Severity
 
 RECONNECT_SECONDS = 0.5
@@ -53,12 +53,6 @@ HELD_SECONDS = 2.0
 """How often to look whether whoever holds the slot's lock is gone."""
 OPEN_TIMEOUT_SECONDS = 5.0
 LEAVE_SECONDS = 1.0
-OVERDUE_SECONDS = 5.0
-"""How long the shim may take for what takes it milliseconds, before the actor asks whether it still lives."""
-UNRESPONSIVE_SECONDS = 10.0
-"""How long a living shim may leave a greeting unanswered before it is ended. The node does not notice; but it
-then has a shim that is not its parent, and nobody will know how it ended.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +86,7 @@ class ProcessActor(Actor):
         self._last_exit: ExitReport | None = None
         self._problem: str | None = None
         self._carried_out: int | None = None
-        self._unresponsive_since: float | None = None
+        self._patience = ShimPatience(world.layout.slot(slot), world.monotonic, greeting=OPEN_TIMEOUT_SECONDS)
         self._stop_seconds = 0.0
         self._unguarded: str | None = None
 
@@ -156,7 +150,7 @@ class ProcessActor(Actor):
             if isinstance(error, ShimUnresponsive):
                 self._end_unresponsive()
             return
-        self._unresponsive_since = None
+        self._patience.answered()
         hello = self._shim.hello
         self.context.watch(self._shim.fileno(), _ShimReadable())
         self._running = hello.running
@@ -203,21 +197,14 @@ class ProcessActor(Actor):
         self.context.after(RECONNECT_SECONDS, _Connect(), key="connect")
 
     def _end_unresponsive(self) -> None:
-        """End a shim that lives and does nothing, once it has had its time: its successor adopts the node."""
-        now = self._world.monotonic()
-        if self._unresponsive_since is None:
-            self._unresponsive_since = now
-        # The greeting that has just failed has waited for as long as a greeting may.
-        if now - self._unresponsive_since < UNRESPONSIVE_SECONDS - OPEN_TIMEOUT_SECONDS:
-            return
-        self._unresponsive_since = None
-        gone = end_unresponsive_shim(self._world.layout.slot(self._slot))
-        self._emit(
-            "shim.ended",
-            f"the shim of the {self._slot.words} did nothing any more and was "
-            + ("ended; the node goes on" if gone else "killed, but does not end"),
-            severity=Severity.ERROR,
-        )
+        if self._patience.exhausted():
+            gone = self._patience.end()
+            self._emit(
+                "shim.ended",
+                f"the shim of the {self._slot.words} did nothing any more and was "
+                + ("ended; the node goes on" if gone else "killed, but does not end"),
+                severity=Severity.ERROR,
+            )
 
     def _expect(self, seconds: float) -> None:
         """The shim has that long to show that it does what it was told."""

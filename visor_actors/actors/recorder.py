@@ -73,12 +73,13 @@ class _Worker:
 
 
 class HistoryWriter:
-    """Writes every event of at least INFO to the journal. A journal that cannot be written loses history,
-    nothing else.
+    """Writes every event of at least INFO to the journal, but those that whoever emits them writes. A journal
+    that cannot be written loses history, nothing else.
     """
 
-    def __init__(self, layout: HomeLayout) -> None:
+    def __init__(self, layout: HomeLayout, *, written_elsewhere: frozenset[str] = frozenset()) -> None:
         self._layout = layout
+        self._written_elsewhere = written_elsewhere
         self._journal: Journal | None = None
         self._worker = _Worker("history", self._write, bound=WAITING_EVENTS, patience=PATIENCE_SECONDS)
 
@@ -88,7 +89,7 @@ class HistoryWriter:
 
     def __call__(self, event: Event) -> None:
         """Take one event. Any thread; returns at once."""
-        if event.severity >= Severity.INFO:
+        if event.severity >= Severity.INFO and event.name not in self._written_elsewhere:
             self._worker.put(event)
 
     def finish(self, timeout: float) -> None:

@@ -24,6 +24,7 @@ __all__ = ["Detail", "HistoryEntry", "Journal", "JournalUnavailable", "Json", "R
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Detail = Mapping[str, Json]
+_Do = Callable[[str, tuple[object, ...]], sqlite3.Cursor]
 
 # Bounds, so that the file never outgrows a few tens of MB: newest rows that are kept.
 KEEP_EVENTS = 20_000
@@ -200,10 +201,17 @@ class Journal:
         return bool(self._read("SELECT 1 FROM exits WHERE slot = ? AND key = ?", (slot, key)))
 
     def consume_exit(
-        self, slot: str, key: str, record: Mapping[str, Json], *, values: Mapping[str, Json] | None = None
+        self,
+        slot: str,
+        key: str,
+        record: Mapping[str, Json],
+        *,
+        values: Mapping[str, Json] | None = None,
+        event: RecordableEvent | None = None,
     ) -> bool:
         """Take note of one exit of a binary; True the first time this ``key`` of ``slot`` is seen, False
-        ever after. The first time ``values`` are put as well: all of it, or nothing.
+        ever after. The first time ``values`` are put and ``event`` is added to the history as well: all of
+        it, or nothing.
 
         Not durable, because it lies on the way from a crash to the next start, which waits for no disk:
         after a power cut an exit may be counted once more, after the death of any process it is not.
@@ -222,6 +230,8 @@ class Journal:
                 )
                 for name, value in (values or {}).items():
                     do(_PUT, (name, json.dumps(value)))
+                if event is not None:
+                    self._append(do, event)
         return first
 
     def exits(self, slot: str) -> tuple[tuple[str, float, Detail], ...]:
@@ -233,25 +243,28 @@ class Journal:
 
     def append_event(self, event: RecordableEvent) -> None:
         """Add ``event`` to the history, of which the newest 20,000 are kept."""
-        trouble = event.trouble
         with self._transaction(durable=False) as do:
-            do(
-                "INSERT INTO events (at, name, severity, message, next_step, fields, lines, trouble)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    event.at,
-                    event.name,
-                    int(event.severity),
-                    event.message,
-                    event.next_step,
-                    _dump(event.fields),
-                    json.dumps(event.lines),
-                    None if trouble is None else f"{trouble.type_name}: {trouble.message}",
-                ),
-            )
-            self._appended += 1
-            if self._appended % _PRUNE_EVERY == 0:
-                do("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (KEEP_EVENTS,))
+            self._append(do, event)
+
+    def _append(self, do: _Do, event: RecordableEvent) -> None:
+        trouble = event.trouble
+        do(
+            "INSERT INTO events (at, name, severity, message, next_step, fields, lines, trouble)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                event.at,
+                event.name,
+                int(event.severity),
+                event.message,
+                event.next_step,
+                _dump(event.fields),
+                json.dumps(event.lines),
+                None if trouble is None else f"{trouble.type_name}: {trouble.message}",
+            ),
+        )
+        self._appended += 1
+        if self._appended % _PRUNE_EVERY == 0:
+            do("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (KEEP_EVENTS,))
 
     def events(
         self,
@@ -300,7 +313,7 @@ class Journal:
             raise unavailable(self._path, error) from error
 
     @contextmanager
-    def _transaction(self, *, durable: bool) -> Iterator[Callable[[str, tuple[object, ...]], sqlite3.Cursor]]:
+    def _transaction(self, *, durable: bool) -> Iterator[_Do]:
         connection = self._connection
         try:
             # With a write-ahead log FULL flushes at every commit, and with it all that was written before.
