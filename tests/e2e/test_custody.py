@@ -234,6 +234,7 @@ def test_visors_started_at_the_same_moment_run_one_node(root: Path) -> None:
         wait_for(lambda: sum(v.process.poll() is None for v in visors) == 1, "all visors but one to leave")
         (winner,) = [visor for visor in visors if visor.process.poll() is None]
         winner.wait_running()
+        wait_for(lambda: events(home, "start"), "the core to write down its start")
         codes = [visor.process.returncode for visor in visors if visor is not winner]
         assert codes == [EXIT_LOCKED] * 3
     finally:
@@ -550,3 +551,26 @@ def test_output_in_files_loses_no_line_when_visor_and_shim_are_killed(root: Path
         wait_restarted(visor, pid)
         (entry,) = wait_for(lambda: home.history("binary.exited"), "the exit")
         assert any("simulated crash" in line for line in entry.lines), "the last lines go with the event"
+
+
+def test_a_visor_reaches_a_shim_whose_socket_was_deleted(root: Path) -> None:
+    home = make_home(root)
+    with Visor(home=home) as visor:
+        pids = visor.wait_running("core")
+        (root / ".visor" / "shims" / "core" / "shim.sock").unlink()
+        kill_visor(visor)
+        visor.start()
+        wait_custody(visor, "attached")
+        assert visor.wait_running("core") == pids
+
+
+def test_a_node_that_cannot_have_a_lock_in_its_own_home_runs_and_the_history_says_so_once(root: Path) -> None:
+    home = make_home(root)
+    (home.node_home / ".visor-core.lock").mkdir(parents=True)
+    with Visor(home=home) as visor:
+        for _ in range(2):
+            (pid,) = visor.wait_running("core")
+            os.kill(pid, signal.SIGKILL)
+            wait_restarted(visor, pid)
+    (entry,) = home.history("binary.unguarded")
+    assert ".visor-core.lock" in entry.message
