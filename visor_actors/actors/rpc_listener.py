@@ -42,6 +42,8 @@ EAGER_SECONDS = 0.1
 EAGER_FOR_SECONDS = 15.0
 REPEAT_POLLS = 10
 """After so many polls without news the coordinator is told the same once more."""
+SHOW_SECONDS = 1.0
+"""How old what status shows of the last answer may be, however often the core is asked."""
 ANSWER_TIMEOUT_SECONDS = 2.0
 TOTAL_TIMEOUT_SECONDS = 4.0
 
@@ -72,6 +74,7 @@ class RpcListenerActor(Actor):
         self._height_asked_at = 0.0
         self._asking_height = False
         self._quiet_polls = 0
+        self._shown_at = 0.0
 
     def init(self) -> None:
         """Ask the lifecycle whom to listen to: this actor remembers nothing of an earlier life."""
@@ -172,7 +175,8 @@ class RpcListenerActor(Actor):
         self._problem, self._silent_told = None, False
         # From now on silence is what a node that hangs looks like: it has the shorter budget to come back.
         self._left = config.max_number_of_restart_connection_retries
-        self._charged_at = self._world.monotonic()
+        now = self._world.monotonic()
+        self._charged_at = now
         self._answered_at = self._world.now()
         changed = status != self._status or recovered
         self._status = status
@@ -183,7 +187,8 @@ class RpcListenerActor(Actor):
                 UPGRADE_COORDINATOR, StatusSeen(core=target.core, status=status, pace=self._pace)
             )
         self._quiet_polls += 1
-        if changed or self._pace is Pace.NORMAL:
+        if changed or now - self._shown_at >= SHOW_SECONDS:
+            self._shown_at = now
             self._publish()
         self._ask_height(target)
 
