@@ -8,6 +8,7 @@ should run is known by the upgrade coordinator, which it asks before every start
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 
@@ -88,6 +89,7 @@ ASK_AGAIN_SECONDS = 1.0
 FAILED_START = 255
 """With this code a node ends that cannot start, for whatever reason."""
 AT_ONCE_SECONDS = 10.0
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 LIVED_SECONDS = 30.0
 """A core that lived this long has got somewhere, even if nobody saw it answer."""
 
@@ -207,7 +209,7 @@ class LifecycleActor(Actor):
         if seen.running is not None:
             self._running[seen.slot] = seen.running
             self._memory.saw_incarnation(seen.slot, seen.running.incarnation)
-            if seen.slot is Slot.CORE and self._world.now() - seen.running.started_at >= LIVED_SECONDS:
+            if seen.slot is Slot.CORE and self._age(seen.running) >= LIVED_SECONDS:
                 self._memory.core_got_somewhere(seen.running.incarnation)
         else:
             self._running.pop(seen.slot, None)
@@ -233,12 +235,13 @@ class LifecycleActor(Actor):
 
     def _take_exit(self, slot: Slot, record: ExitRecord) -> list[NodeEffect]:
         memory = self._memory
+        lived = self._lived(slot, record)
         self._running.pop(slot, None)
         memory.saw_incarnation(slot, record.incarnation)
         if slot is Slot.CORE:
-            if record.ended_at - record.started_at >= LIVED_SECONDS:
+            if lived >= LIVED_SECONDS:
                 memory.core_got_somewhere(record.incarnation)
-            self._refused_height = self._height_not_found(record)
+            self._refused_height = self._height_not_found(record, lived)
             memory.core_exited(record)
         if not record.requested:
             memory.ended(clean=False)
@@ -249,7 +252,17 @@ class LifecycleActor(Actor):
         memory.count_restarts(self._machine.restarts)
         return effects
 
-    def _height_not_found(self, record: ExitRecord) -> int | None:
+    def _age(self, binary: RunningBinary) -> float:
+        """How long the binary has lived, by a clock that nobody sets."""
+        return self._world.since_boot() - binary.start_ticks / TICKS_PER_SECOND
+
+    def _lived(self, slot: Slot, record: ExitRecord) -> float:
+        running = self._running.get(slot)
+        if running is not None and running.incarnation == record.incarnation:
+            return self._age(running)
+        return record.ended_at - record.started_at  # it ended while no visor looked
+
+    def _height_not_found(self, record: ExitRecord, lived: float) -> int | None:
         """The snapshot height which this start did not find, as far as that can be known.
 
         Its last lines say so where they are captured. Elsewhere a core that ended at once with the exit code
@@ -260,7 +273,7 @@ class LifecycleActor(Actor):
         plan = self._launch.plan if self._launch is not None else None
         if said is not None or record.last_lines or plan is None or plan.height is None:
             return said
-        at_once = record.ended_at - record.started_at < AT_ONCE_SECONDS
+        at_once = lived < AT_ONCE_SECONDS
         from_history = plan.height != self._upgrade_height()
         return plan.height if record.code == FAILED_START and at_once and from_history else None
 

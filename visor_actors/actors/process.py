@@ -138,6 +138,8 @@ class ProcessActor(Actor):
         return self._shim is not None
 
     def _connect(self) -> None:
+        if self.context.fenced:
+            return  # hung and back again: the connection belongs to the successor
         # Nanoseconds since boot: greater for every later incarnation, in every later visor, whatever the
         # clock does; shims do not outlive the boot either.
         epoch = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -158,16 +160,13 @@ class ProcessActor(Actor):
         self._phase = "stopped"
         if hello.running is not None:
             self._phase = "stopping" if hello.running.stopping else "running"
-        self._problem = None
-        if hello.running is not None:
-            how = "adopted" if hello.running.adopted else "attached to"
-            self._emit(
-                f"binary.{'adopted' if hello.running.adopted else 'attached'}",
-                f"{how} the running {self._slot.words}, pid {hello.running.pid}",
-                pid=hello.running.pid,
-            )
+            name, how = ("adopted", "adopted") if hello.running.adopted else ("attached", "attached to")
+            words = f"{how} the running {self._slot.words}, pid {hello.running.pid}"
+            self._emit(f"binary.{name}", words, pid=hello.running.pid)
         if hello.held_by is not None:
             self._held(hello.held_by.problem)
+        else:
+            self._problem = None
         self._describe()
 
     def _held(self, problem: str) -> None:
@@ -219,6 +218,8 @@ class ProcessActor(Actor):
 
     def _lost(self, problem: str) -> None:
         self._drop_connection()
+        if self.context.fenced:
+            return
         self._emit(
             "shim.lost",
             f"the connection to the shim of the {self._slot.words} is lost: {problem}; attaching again",

@@ -14,6 +14,11 @@ from visor_actors.home.layout import HomeLayout
 from visor_actors.telemetry.events import EventBus
 
 
+def seconds_since_boot() -> float:
+    """The clock in which /proc says when a process was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Settings:
     """The configuration in force. Actors are told of changes by message and read the newest here when they
     start.
@@ -77,7 +82,8 @@ class Intent:
 class World:
     """The surroundings of the actors. Built in one place, by the application; replaced by tests.
 
-    ``now`` is Unix time in seconds, ``monotonic`` seconds of a clock that never steps.
+    ``now`` is Unix time in seconds, ``monotonic`` seconds of a clock that never steps, ``since_boot`` seconds
+    since the machine was started, sleep included: what the start of a process is counted in.
     """
 
     layout: HomeLayout
@@ -88,3 +94,4 @@ class World:
     trials: Trials = field(default_factory=Trials)
     now: Callable[[], float] = field(default=time.time)
     monotonic: Callable[[], float] = field(default=time.monotonic)
+    since_boot: Callable[[], float] = field(default=seconds_since_boot)
