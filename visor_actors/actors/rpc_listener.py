@@ -44,6 +44,8 @@ REPEAT_POLLS = 10
 """After so many polls without news the coordinator is told the same once more."""
 SHOW_SECONDS = 1.0
 """How old what status shows of the last answer may be, however often the core is asked."""
+AWAY_SECONDS = 5.0
+"""A poll that comes so much later than it should says nothing of how long the core was silent."""
 ANSWER_TIMEOUT_SECONDS = 2.0
 TOTAL_TIMEOUT_SECONDS = 4.0
 
@@ -67,6 +69,7 @@ class RpcListenerActor(Actor):
         self._answered_at: float | None = None
         self._left = 0
         self._charged_at = 0.0
+        self._due_at = 0.0
         self._silent_told = False
         self._problem: str | None = None
         self._status: UpgradeStatus | None = None
@@ -144,6 +147,7 @@ class RpcListenerActor(Actor):
                 return config.max_number_of_restart_connection_retries
 
     def _schedule(self, delay: float) -> None:
+        self._due_at = self._world.monotonic() + delay
         if self._target is not None:
             self.context.after(delay, _Poll(self._target.core), key="poll")
 
@@ -155,6 +159,9 @@ class RpcListenerActor(Actor):
 
     def _poll(self, target: Listen) -> None:
         assert self._client is not None
+        now = self._world.monotonic()
+        if now - self._due_at > AWAY_SECONDS:
+            self._charged_at = now  # it was visor that was away: stopped, or starved
         try:
             status = self._client.upgrade_status()
         except AdminRpcError as error:
