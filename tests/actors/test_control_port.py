@@ -1,6 +1,4 @@
-"""What an operator may ask of a running visor: answered from the board; commands are handed over, or refused in
-words.
-"""
+"""What an operator may ask of a running visor: questions, and commands handed over or refused in words."""
 
 from __future__ import annotations
 
