@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     cls=Command, examples=("visor-actors run --home /srv/visor", "VISOR_HOME=/srv/visor visor-actors run")
 )
 @with_invocation
-def command(invocation: Invocation) -> int:
+def command(invocation: Invocation) -> None:
     """Run the node and carry its upgrades out, until SIGTERM, SIGINT or visor-actors stop.
 
     A node that already runs on this home is taken over without being stopped. What SIGTERM means for the node
@@ -48,4 +50,8 @@ def command(invocation: Invocation) -> int:
     def api(context: Context, port: ControlPort) -> Actor:
         return ApiActor(context, port=port, layout=layout)
 
-    return run_visor(layout, loaded=loaded, api_factory=api)
+    code = run_visor(layout, loaded=loaded, api_factory=api)
+    # All is closed. To take the interpreter apart as well would only delay whoever waits for our end.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
