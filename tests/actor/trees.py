@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from visor_actors.actor import (
     ActorExited,
@@ -27,7 +29,7 @@ PLENTY = Intensity(restarts=100_000, window=60.0)
 
 def faulty(script: Script, **changes: object) -> ChildSpec:
     spec = ChildSpec(id=script.name, factory=script.factory, backoff=AT_ONCE, heartbeat=None)
-    return replace(spec, **changes)  # type: ignore[arg-type]  # a test passes fields of ChildSpec
+    return replace(spec, **changes)
 
 
 @dataclass
@@ -72,7 +74,7 @@ def bench(
     """Run a root with ``children``. ``changes`` are fields of SupervisorSpec, or arguments of ActorSystem."""
     options = {key: changes.pop(key) for key in ("clock", "rng", "max_abandoned") if key in changes}
     root = SupervisorSpec(id="root", children=children, intensity=PLENTY)
-    root = replace(root, **changes)  # type: ignore[arg-type]  # a test passes fields of SupervisorSpec
+    root = replace(root, **changes)
     events = Probe()
     system = ActorSystem(root, on_event=events, **options)  # type: ignore[arg-type]  # likewise
     with running(system) as run:

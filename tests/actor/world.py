@@ -4,7 +4,9 @@ at each step."""
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from visor_actors.actor import (
     Actor,
@@ -57,12 +59,12 @@ def child(name: str, restart: Restart = Restart.PERMANENT, **changes: object) ->
         restart=restart,
         backoff=Backoff(base=0.0, maximum=0.0, jitter=0.0, reset_after=60.0),
     )
-    return replace(spec, **changes)  # type: ignore[arg-type]  # a test passes fields of ChildSpec
+    return replace(spec, **changes)
 
 
 def supervisor(*children: ChildSpec | SupervisorSpec, **changes: object) -> SupervisorSpec:
     spec = SupervisorSpec(id="sup", children=children)
-    return replace(spec, **changes)  # type: ignore[arg-type]  # a test passes fields of SupervisorSpec
+    return replace(spec, **changes)
 
 
 @dataclass

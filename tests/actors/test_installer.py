@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from visor_actors.actor import (
@@ -31,8 +31,9 @@ from visor_actors.actors.installer import (
     retry_delay,
 )
 from visor_actors.actors.reports import Board, InstallReport
+from visor_actors.home.config import load_config
 from visor_actors.home.layout import HomeLayout
-from visor_actors.home.settings import AutoInstallConfig, Verify, VisorConfig
+from visor_actors.home.settings import AutoInstallConfig, Verify
 from visor_actors.install import messages
 from visor_actors.install.check import check_folder
 from visor_actors.install.launch import InstallJob, JobNotStarted, launch_job
@@ -218,11 +219,11 @@ def test_a_failed_release_is_tried_again_when_asked_for(office: Office, asset: b
 
 
 def test_a_changed_configuration_is_tried_at_once(office: Office) -> None:
-    office.config = dataclasses.replace(office.config, asset_name="nothing.zip")
+    office.config = msgspec.structs.replace(office.config, asset_name="nothing.zip")
     office.ask()
     assert office.probe.expect(InstallFailed).kind is FailureKind.ASSET_MISSING
-    office.config = dataclasses.replace(office.config, asset_name=ASSET)
-    office.system.tell(INSTALLER, config_changed())
+    office.config = msgspec.structs.replace(office.config, asset_name=ASSET)
+    office.system.tell(INSTALLER, config_changed(office.home))
     office.probe.expect(ReleaseInstalled)
 
 
@@ -230,15 +231,16 @@ def test_a_job_does_not_go_on_under_settings_that_are_no_longer_in_force(office:
     office.server.inject(faults.Stall(at=At.CONTENT, after=20_000))
     office.ask()
     office.wait_for_requests(1)
-    office.config = dataclasses.replace(office.config, checksums={f"{TAG}/{ASSET}": "sha256:" + "0" * 64})
-    office.system.tell(INSTALLER, config_changed())
+    office.config = msgspec.structs.replace(office.config, checksums={f"{TAG}/{ASSET}": "sha256:" + "0" * 64})
+    office.system.tell(INSTALLER, config_changed(office.home))
     assert office.probe.expect(InstallFailed).kind is FailureKind.VERIFICATION_FAILED
     assert not (office.home / TAG).exists()
 
 
-def config_changed() -> ConfigChanged:
+def config_changed(home: Path) -> ConfigChanged:
     """Only that it comes matters: the actor asks for the settings itself."""
-    return ConfigChanged(config=object.__new__(VisorConfig), changes=())
+    (home / "config.toml").touch()
+    return ConfigChanged(config=load_config(HomeLayout(home)).config, changes=())
 
 
 def test_a_withdrawn_release_is_cancelled(office: Office) -> None:
@@ -292,7 +294,7 @@ def test_a_folder_that_is_there_is_reported_as_installed(office: Office) -> None
 
 
 def test_a_token_that_cannot_be_read_is_a_clear_failure(office: Office, tmp_path: Path) -> None:
-    office.config = dataclasses.replace(office.config, token_file=tmp_path / "nothing")
+    office.config = msgspec.structs.replace(office.config, token_file=tmp_path / "nothing")
     office.ask()
     failed = office.probe.expect(InstallFailed)
     assert failed.kind is FailureKind.ORDER_INVALID
@@ -373,6 +375,6 @@ def test_retries_back_off_but_never_come_sooner_than_asked(attempt: int) -> None
     delay = retry_delay(failure, attempt, random.Random(1))
     assert delay is not None
     assert min(300.0, 5.0 * 2.0 ** (attempt - 1)) / 2 <= delay <= 300.0
-    asked = dataclasses.replace(failure, retry_after=1800.0)
+    asked = msgspec.structs.replace(failure, retry_after=1800.0)
     assert retry_delay(asked, attempt, random.Random(1)) == 1800.0
-    assert retry_delay(dataclasses.replace(asked, transient=False), attempt, random.Random(1)) is None
+    assert retry_delay(msgspec.structs.replace(asked, transient=False), attempt, random.Random(1)) is None

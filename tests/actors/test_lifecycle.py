@@ -4,12 +4,12 @@ with the node's machine.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.actors.stage import Stage, last
@@ -254,7 +254,7 @@ def test_a_stop_that_was_asked_for_survives_the_death_of_the_lifecycle(node: Lif
     assert isinstance(node.to_core()[-1], StopBinary)
     node.begin()
     node.hear(
-        SlotSeen(slot=Slot.CORE, running=dataclasses.replace(binary, stopping=True)),
+        SlotSeen(slot=Slot.CORE, running=msgspec.structs.replace(binary, stopping=True)),
         SlotSeen(slot=Slot.DATA_NODE, running=None),
     )
     assert isinstance(node.to_core()[-1], StopBinary), "said again"
@@ -265,7 +265,7 @@ def test_a_stop_that_was_asked_for_survives_the_death_of_the_lifecycle(node: Lif
 def test_a_node_that_was_being_stopped_by_an_earlier_visor_is_stopped_and_started_again(
     node: Lifecycle,
 ) -> None:
-    binary = dataclasses.replace(node.running(), stopping=True)
+    binary = msgspec.structs.replace(node.running(), stopping=True)
     node.hear(SlotSeen(slot=Slot.CORE, running=binary), SlotSeen(slot=Slot.DATA_NODE, running=None))
     assert isinstance(node.to_core()[-1], StopBinary)
     node.hear(BinaryExited(slot=Slot.CORE, record=node.exit_of(binary, code=0, requested=True)))

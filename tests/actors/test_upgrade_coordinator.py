@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from visor_actors.actor import JobDone
@@ -92,7 +92,7 @@ class Stage:
         self.open()
 
     def configure(self, **changes: object) -> None:
-        self.settings.replace(dataclasses.replace(self.settings.current, **changes))  # type: ignore[arg-type]  # by name
+        self.settings.replace(msgspec.structs.replace(self.settings.current, **changes))
 
     def provide(self, folder: str, version: str) -> None:
         build_binary(self.root / folder / "fury", version=version)
@@ -324,7 +324,7 @@ def test_a_core_that_was_started_meanwhile_is_not_believed_at_once_that_a_vote_i
 
 
 def test_a_withdrawn_upgrade_frees_its_hold_and_its_installation(stage: Stage) -> None:
-    stage.configure(auto_install=dataclasses.replace(stage.settings.current.auto_install, enabled=True))
+    stage.configure(auto_install=msgspec.structs.replace(stage.settings.current.auto_install, enabled=True))
     stage.up()
     stage.status("v3.0.0", 90)
     assert [type(one) for one in stage.context.messages_to("installer")] == [InstallRelease]
@@ -437,7 +437,7 @@ def install_failed(tag: str, *, retry_in: float | None) -> InstallFailed:
 
 
 def test_after_a_failed_fetch_the_operator_may_provide_the_folder(stage: Stage) -> None:
-    stage.configure(auto_install=dataclasses.replace(stage.settings.current.auto_install, enabled=True))
+    stage.configure(auto_install=msgspec.structs.replace(stage.settings.current.auto_install, enabled=True))
     stage.up()
     stage.status("v3.0.0", 90)
     stage.say(install_failed("v3.0.0", retry_in=5.0))
@@ -452,7 +452,7 @@ def test_after_a_failed_fetch_the_operator_may_provide_the_folder(stage: Stage) 
 
 
 def test_an_installed_release_is_checked_like_any_other(stage: Stage) -> None:
-    stage.configure(auto_install=dataclasses.replace(stage.settings.current.auto_install, enabled=True))
+    stage.configure(auto_install=msgspec.structs.replace(stage.settings.current.auto_install, enabled=True))
     stage.up()
     stage.status("v3.0.0", 90)
     stage.provide("v3.0.0", "v3.0.0")
@@ -469,7 +469,7 @@ def test_an_installed_release_is_checked_like_any_other(stage: Stage) -> None:
 
 
 def test_a_release_nobody_has_voted_for_can_be_prepared_by_hand(stage: Stage) -> None:
-    stage.configure(auto_install=dataclasses.replace(stage.settings.current.auto_install, enabled=True))
+    stage.configure(auto_install=msgspec.structs.replace(stage.settings.current.auto_install, enabled=True))
     stage.up()
     stage.say(PrepareUpgrade(tag="v9.0.0"))
     assert [type(one) for one in stage.context.messages_to("installer")] == [InstallRelease]
@@ -489,7 +489,7 @@ def test_a_release_nobody_has_voted_for_can_be_prepared_by_hand(stage: Stage) ->
 def hooked(config: VisorConfig, *, post: bool = False) -> dict[str, object]:
     hook = Hook(argv=("/bin/true",), timeout_seconds=5.0)
     return {
-        "hooks": dataclasses.replace(
+        "hooks": msgspec.structs.replace(
             config.hooks, pre_upgrade=None if post else hook, post_upgrade=hook if post else None
         )
     }

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from visor_actors.actor import (
     ActorSystem,
@@ -120,7 +121,7 @@ def sample_tree() -> NodeSnapshot:
             dead_letters=0,
             busy_seconds=None,
         )
-        return replace(base, **fields)  # type: ignore[arg-type]  # names are checked by replace()
+        return replace(base, **fields)
 
     failure = Failure("ValueError", "no such\nheight", "Traceback ...")
     return node(

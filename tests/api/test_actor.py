@@ -5,11 +5,11 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.api.fake_visor import FakeVisor, listening, serve, wait_until
 from visor_actors.actor import ActorSystem, Address

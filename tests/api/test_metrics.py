@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tests.api.fake_visor import FakeVisor
 from visor_actors.api.metrics import render_metrics

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from msgspec.structs import replace
 
 from tests.api.fake_visor import FakeVisor
 from visor_actors.api.duration import since

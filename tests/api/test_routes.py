@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.api.fake_visor import FakeVisor
 from visor_actors.actors.control import ControlRefused, Fault, StopMode

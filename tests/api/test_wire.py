@@ -3,10 +3,10 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from tests.api.fake_visor import sample_status, sample_tree
 from visor_actors.actor import NodeSnapshot
@@ -18,14 +18,12 @@ class Colour(enum.Enum):
     RED = "red"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
+class Leaf(Struct, frozen=True, kw_only=True):
     name: str
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Branch:
+class Branch(Struct, frozen=True, kw_only=True):
     leaves: tuple[Leaf, ...] = ()
     pair: tuple[str, float] = ("x", 1.0)
     colour: Colour = Colour.RED

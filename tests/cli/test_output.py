@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 import types
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from tests.api.fake_visor import FakeVisor
 from tests.cli.running import Runner, golden, masked
@@ -61,10 +61,10 @@ def conforms(kind: Any, value: Any, place: str) -> None:
         assert isinstance(value, dict), place
     elif isinstance(kind, type) and issubclass(kind, enum.Enum):
         assert value in [member.value for member in kind], place
-    elif dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    elif isinstance(kind, type) and issubclass(kind, Struct):
         assert isinstance(value, dict), place
         types_of = hints(kind)
-        assert list(value) == [field.name for field in dataclasses.fields(kind)], place
+        assert list(value) == list(kind.__struct_fields__), place
         for name, item in value.items():
             conforms(types_of[name], item, f"{place}.{name}")
     else:

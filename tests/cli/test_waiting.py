@@ -8,9 +8,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.api.fake_visor import FakeVisor
 from tests.cli.running import Runner
@@ -79,7 +79,7 @@ def test_restart_returns_when_the_new_binary_runs(run: Runner, layout: HomeLayou
 
 
 def _set_binaries(visor: FakeVisor, binaries: tuple[object, ...]) -> None:
-    visor.report = replace(visor.report, binaries=binaries)  # type: ignore[arg-type]  # they are BinaryReports
+    visor.report = replace(visor.report, binaries=binaries)
 
 
 def test_restart_says_when_the_node_does_not_come_up(

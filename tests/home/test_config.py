@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from visor_actors.home.config import LoadedConfig, Origin, describe_changes, load_config, value_of
@@ -150,7 +150,7 @@ def test_yaml_says_the_same_as_toml(tmp_path: Path) -> None:
     (tmp_path / "toml").mkdir()
     from_toml = load(tmp_path / "toml", EVERYTHING).config
 
-    assert dataclasses.replace(from_yaml.auto_install, token_file=None) == dataclasses.replace(
+    assert msgspec.structs.replace(from_yaml.auto_install, token_file=None) == msgspec.structs.replace(
         from_toml.auto_install, token_file=None
     )
     assert from_yaml.hooks == from_toml.hooks

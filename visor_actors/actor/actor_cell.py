@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from visor_actors.actor.actor import Actor, Context
 from visor_actors.actor.cell import Cell, Injection, StopOrder
@@ -26,8 +27,7 @@ T = TypeVar("T")
 _OUTSTANDING_BEFORE_PRUNING = 512
 
 
-@dataclass(frozen=True, slots=True)
-class _RequestExpired:
+class _RequestExpired(Struct, frozen=True):
     token: Token
     to: str
     timeout: float

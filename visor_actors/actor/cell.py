@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pykka
+from msgspec import Struct
 
 from visor_actors.actor.decisions import ChildExited
 from visor_actors.actor.events import ExitReason
@@ -22,13 +22,11 @@ from visor_actors.actor.runtime import Runtime
 from visor_actors.actor.switchboard import Slot
 
 
-@dataclass(frozen=True, slots=True)
-class StopOrder:
+class StopOrder(Struct, frozen=True):
     """The supervisor wants this incarnation to end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Injection:
+class Injection(Struct, frozen=True):
     """Run ``action`` on the actor's thread as if a message had caused it."""
 
     action: Callable[[], None]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from visor_actors.actor.events import ActorEvent, ExitReason
 from visor_actors.actor.failure import Failure
@@ -24,7 +25,7 @@ class TimerKind(enum.Enum):
     STABLE = "stable again"
 
 
-class TimerKey(NamedTuple):
+class TimerKey(Struct, frozen=True):
     """Names one timer. ``number`` is the child's generation (RESTART: the number of the restart cycle)."""
 
     kind: TimerKind
@@ -35,18 +36,18 @@ class TimerKey(NamedTuple):
 # --- inputs
 
 
-class Begin(NamedTuple):
+class Begin(Struct, frozen=True):
     """Start the children, in order. Once."""
 
 
-class ChildStarted(NamedTuple):
+class ChildStarted(Struct, frozen=True):
     """The child's init has returned."""
 
     child: str
     generation: int
 
 
-class ChildExited(NamedTuple):
+class ChildExited(Struct, frozen=True):
     """The child's thread has ended, clean-up included."""
 
     child: str
@@ -55,7 +56,7 @@ class ChildExited(NamedTuple):
     failure: Failure | None = None
 
 
-class ChildHung(NamedTuple):
+class ChildHung(Struct, frozen=True):
     """The watchdog found the child over its heartbeat deadline."""
 
     child: str
@@ -63,30 +64,30 @@ class ChildHung(NamedTuple):
     failure: Failure
 
 
-class TimerFired(NamedTuple):
+class TimerFired(Struct, frozen=True):
     """A timer that was armed has run out."""
 
     key: TimerKey
 
 
-class Stop(NamedTuple):
+class Stop(Struct, frozen=True):
     """Stop the children in reverse order, then finish."""
 
 
-class Abort(NamedTuple):
+class Abort(Struct, frozen=True):
     """The supervisor itself failed: stop the children in reverse order, then finish with ``failure``."""
 
     failure: Failure
 
 
-class ChildSettings(NamedTuple):
+class ChildSettings(Struct, frozen=True):
     """What may be changed of a child while it runs."""
 
     backoff: Backoff
     intensity: Intensity | None
 
 
-class Reconfigure(NamedTuple):
+class Reconfigure(Struct, frozen=True):
     """Use these budgets and delays from now on. Pending delays stay as they are."""
 
     intensity: Intensity
@@ -99,21 +100,21 @@ Input = Begin | ChildStarted | ChildExited | ChildHung | TimerFired | Stop | Abo
 # --- effects
 
 
-class StartChild(NamedTuple):
+class StartChild(Struct, frozen=True):
     """Start the incarnation ``generation``; report ChildStarted or ChildExited."""
 
     child: str
     generation: int
 
 
-class StopChild(NamedTuple):
+class StopChild(Struct, frozen=True):
     """Ask the child to stop; report ChildExited."""
 
     child: str
     generation: int
 
 
-class AbandonChild(NamedTuple):
+class AbandonChild(Struct, frozen=True):
     """Fence the child and forget it; whatever it still reports is stale."""
 
     child: str
@@ -121,36 +122,36 @@ class AbandonChild(NamedTuple):
     reason: ExitReason
 
 
-class RetireChild(NamedTuple):
+class RetireChild(Struct, frozen=True):
     """The child will not run again in this tree: nothing needs to be kept for it."""
 
     child: str
 
 
-class ArmTimer(NamedTuple):
+class ArmTimer(Struct, frozen=True):
     """Report TimerFired(key) in ``delay`` seconds."""
 
     key: TimerKey
     delay: float
 
 
-class CancelTimer(NamedTuple):
+class CancelTimer(Struct, frozen=True):
     """The timer is not needed any more."""
 
     key: TimerKey
 
 
-class Publish(NamedTuple):
+class Publish(Struct, frozen=True):
     """Tell the world."""
 
     event: ActorEvent
 
 
-class Ready(NamedTuple):
+class Ready(Struct, frozen=True):
     """Every child has started: acknowledge the supervisor's own start."""
 
 
-class Finished(NamedTuple):
+class Finished(Struct, frozen=True):
     """Nothing runs any more: the supervisor ends with this reason."""
 
     reason: ExitReason

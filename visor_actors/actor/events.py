@@ -8,7 +8,8 @@ thread of their own (publisher.py).
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor.failure import Failure
 
@@ -38,24 +39,21 @@ class DeadLetterReason(enum.Enum):
     LATE_ANSWER = "nobody waits for this answer any more"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorStarting:
+class ActorStarting(Struct, frozen=True, kw_only=True):
     """An incarnation's thread is being started."""
 
     child: str
     generation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorStarted:
+class ActorStarted(Struct, frozen=True, kw_only=True):
     """An incarnation has finished its init and serves."""
 
     child: str
     generation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorExited:
+class ActorExited(Struct, frozen=True, kw_only=True):
     """An incarnation has ended. Exactly one per generation; for an abandoned one it comes when it is given
     up."""
 
@@ -65,8 +63,7 @@ class ActorExited:
     failure: Failure | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartScheduled:
+class RestartScheduled(Struct, frozen=True, kw_only=True):
     """``child`` (and with group strategies ``together``) will be started again after ``delay`` seconds.
 
     ``attempt`` counts restarts in a row since it last was stable, ``restarts`` all of them.
@@ -82,8 +79,7 @@ class RestartScheduled:
     together: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorHung:
+class ActorHung(Struct, frozen=True, kw_only=True):
     """One message has taken ``seconds``, more than allowed. ``stack`` is where the thread is, as text."""
 
     child: str
@@ -93,8 +89,7 @@ class ActorHung:
     stack: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorAbandoned:
+class ActorAbandoned(Struct, frozen=True, kw_only=True):
     """An incarnation's thread cannot be ended; it was fenced and is left behind. ``abandoned`` such threads
     are alive now."""
 
@@ -104,8 +99,7 @@ class ActorAbandoned:
     abandoned: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AbandonedEnded:
+class AbandonedEnded(Struct, frozen=True, kw_only=True):
     """The thread of an abandoned incarnation has ended after all."""
 
     child: str
@@ -113,8 +107,7 @@ class AbandonedEnded:
     abandoned: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AbandonedLimitReached:
+class AbandonedLimitReached(Struct, frozen=True, kw_only=True):
     """More threads are abandoned than the system may carry: it stops, and the process should be started
     again."""
 
@@ -122,8 +115,7 @@ class AbandonedLimitReached:
     limit: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Escalated:
+class Escalated(Struct, frozen=True, kw_only=True):
     """``supervisor`` gives up because ``child`` exhausted the budget; its parent decides what follows."""
 
     supervisor: str
@@ -133,8 +125,7 @@ class Escalated:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Degraded:
+class Degraded(Struct, frozen=True, kw_only=True):
     """``child`` exhausted the budget. Its supervisor goes on trying, every ``delay`` seconds."""
 
     supervisor: str
@@ -143,16 +134,14 @@ class Degraded:
     failure: Failure | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
+class Recovered(Struct, frozen=True, kw_only=True):
     """A degraded ``child`` has been running healthily for its reset time."""
 
     supervisor: str
     child: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
+class DeadLetter(Struct, frozen=True, kw_only=True):
     """A message of type ``message_type`` to ``child`` reached nobody. ``total`` counts all dead letters of
     that address."""
 
@@ -162,16 +151,14 @@ class DeadLetter:
     total: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallbackFailed:
+class CallbackFailed(Struct, frozen=True, kw_only=True):
     """A callback on the root's loop raised. The loop goes on."""
 
     child: str
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventsSuppressed:
+class EventsSuppressed(Struct, frozen=True, kw_only=True):
     """``count`` events of type ``kind`` about ``child`` came faster than the rate limit and were not
     delivered."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _LONGEST_TRACEBACK = 16_000  # characters; a RecursionError alone formats to more
 _LONGEST_MESSAGE = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """What went wrong, as data. ``cause`` is the failure that led to this one: an escalation names the
     crash behind it."""
 

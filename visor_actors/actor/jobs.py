@@ -6,7 +6,8 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor.failure import Failure
 from visor_actors.actor.inbox import Inbox
@@ -15,8 +16,7 @@ from visor_actors.actor.messages import CancelToken, JobDone, JobFailed
 _serials = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class JobEnded:
+class JobEnded(Struct, frozen=True):
     """How a job thread reports. The actor sees the result only if this job is still the current one of its
     key."""
 
@@ -24,8 +24,7 @@ class JobEnded:
     result: JobDone | JobFailed
 
 
-@dataclass(frozen=True, slots=True)
-class JobExpired:
+class JobExpired(Struct, frozen=True):
     """A job's time is up."""
 
     serial: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor.budget import RestartWindow
 from visor_actors.actor.decisions import TimerKey
@@ -30,8 +31,7 @@ class CyclePhase(enum.Enum):
     STARTING = "starting"
 
 
-@dataclass(slots=True)
-class Child:
+class Child(Struct):
     """What the core knows of one child. Read it, do not write it."""
 
     spec: AnySpec
@@ -45,8 +45,7 @@ class Child:
     failure: Failure | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Cycle:
+class Cycle(Struct, eq=False):
     """One restart: its members are stopped, a delay passes, they are started. ``culprit`` caused it."""
 
     number: int

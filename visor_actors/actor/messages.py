@@ -9,11 +9,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct
+
 from visor_actors.actor.failure import Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where an actor is reached, whichever incarnation serves there now. Holding one keeps nothing alive."""
 
     name: str
@@ -43,23 +44,20 @@ class Coalesced:
 _serials = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """Names one request. Never used twice within a process."""
 
     serial: int = field(default_factory=lambda: next(_serials))
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """The answer to the request ``token``."""
 
     token: Token
     value: object
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFailed:
+class RequestFailed(Struct, frozen=True):
     """The request ``token`` will not be answered: the receiver died, does not run, or the time is up."""
 
     token: Token
@@ -89,16 +87,14 @@ class Request:
     port: ReplyPort = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class JobDone:
+class JobDone(Struct, frozen=True):
     """The job ``key`` returned ``value``."""
 
     key: Hashable
     value: object
 
 
-@dataclass(frozen=True, slots=True)
-class JobFailed:
+class JobFailed(Struct, frozen=True):
     """The job ``key`` raised, could not be started, or was still running at its timeout."""
 
     key: Hashable

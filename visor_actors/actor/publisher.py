@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor.clock import Clock, MonotonicClock
 from visor_actors.actor.events import ActorEvent, EventsSuppressed
@@ -23,8 +24,7 @@ _FLUSH_TIMEOUT = 2.0  # seconds that a hanging handler may delay the end of the 
 EventHandler = Callable[[ActorEvent], None]
 
 
-@dataclass(slots=True)
-class _Account:
+class _Account(Struct):
     since: float
     count: int = 0
     suppressed: int = 0

@@ -3,7 +3,7 @@ actor."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from visor_actors.actor.failure import Failure
 from visor_actors.actor.ledger import Child, Phase
@@ -13,8 +13,7 @@ from visor_actors.actor.spec import AnySpec, SupervisorSpec
 from visor_actors.actor.supervisor_cell import SupervisorCell
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeSnapshot:
+class NodeSnapshot(Struct, frozen=True, kw_only=True):
     """One node of the tree.
 
     ``state``: ``down``, ``waiting`` (for its restart), ``starting``, ``running``, ``stopping`` or

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from visor_actors.actor.errors import SpecInvalid
 
@@ -46,16 +48,14 @@ class OnExhausted(enum.StrEnum):
     DEGRADE = "degrade"  # say so, and keep trying at the slowest delay
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intensity:
+class Intensity(Struct, frozen=True, kw_only=True):
     """At most ``restarts`` restarts within any ``window`` seconds. 0: the first failure exhausts it."""
 
     restarts: int = 5
     window: float = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
+class Backoff(Struct, frozen=True, kw_only=True):
     """The delay before restart n in a row: ``base * 2**(n - 1)``, at most ``maximum``, varied by the
     fraction ``jitter``.
 
@@ -69,8 +69,7 @@ class Backoff:
     reset_after: float = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildSpec:
+class ChildSpec(Struct, frozen=True, kw_only=True):
     """One actor of the tree.
 
     ``factory`` is called on the new actor's own thread, once per incarnation. ``heartbeat`` is how long one
@@ -89,8 +88,7 @@ class ChildSpec:
     capacity: int = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorSpec:
+class SupervisorSpec(Struct, frozen=True, kw_only=True):
     """A supervisor and its children, in the order in which they start. Its own start and stop take what the
     children take."""
 
@@ -116,8 +114,7 @@ class SupervisorSpec:
 AnySpec = ChildSpec | SupervisorSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisionSettings:
+class SupervisionSettings(Struct, frozen=True, kw_only=True):
     """An operator's wish for one id, or for :data:`EVERYWHERE`. None leaves what the tree declares.
 
     For a supervisor the first two are its intensity; for an actor they give it a budget of its own. The

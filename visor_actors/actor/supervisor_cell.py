@@ -7,8 +7,9 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from visor_actors.actor.actor_cell import ActorCell
 from visor_actors.actor.cell import Cell, Injection, StopOrder
@@ -58,18 +59,15 @@ _SHORTEST_TICK = 0.02
 _TICKS_PER_HEARTBEAT = 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Tick:
+class _Tick(Struct, frozen=True):
     """Look whether a child hangs."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsChanged:
+class SettingsChanged(Struct, frozen=True):
     """The runtime has new settings."""
 
 
-@dataclass(frozen=True, slots=True)
-class Callback:
+class Callback(Struct, frozen=True):
     """Run ``function`` on the supervisor's loop; what it raises is told and harms nothing."""
 
     function: Callable[[], None]

@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor.events import DeadLetter, DeadLetterReason
 from visor_actors.actor.failure import Failure
@@ -24,8 +25,7 @@ DEATHS_OF_POISON = 2
 """How many incarnations may die of one message."""
 
 
-@dataclass(slots=True)
-class Replayed:
+class Replayed(Struct):
     """A message that is delivered once more, after ``deaths`` incarnations died while handling it."""
 
     message: object

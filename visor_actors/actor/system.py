@@ -7,7 +7,8 @@ import enum
 import random
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor.cell import Cell, Injection, on_an_actors_thread
 from visor_actors.actor.clock import Clock, MonotonicClock
@@ -34,8 +35,7 @@ class OutcomeKind(enum.Enum):
     TOO_MANY_ABANDONED = "too many abandoned threads"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """How a run ended. Every child has been stopped, or abandoned and told of, in each case."""
 
     kind: OutcomeKind

@@ -7,7 +7,8 @@ Part of the coordinator; runs on its thread. What an answer means is decided in
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor import Context
 from visor_actors.actors.gate import Gate
@@ -35,8 +36,7 @@ AT_HEIGHT_SECONDS = 60.0
 """How long a node may stand at the upgrade height without being ready before the operator is told."""
 
 
-@dataclass(frozen=True, slots=True)
-class AtHeight:
+class AtHeight(Struct, frozen=True):
     """The node has stood at the upgrade height for long."""
 
     key: Key

@@ -13,8 +13,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import FrameType
+
+from msgspec import Struct
 
 from visor_actors import __version__
 from visor_actors.actor import Actor, ActorSystem, Context, Outcome, OutcomeKind, SpecInvalid
@@ -94,8 +95,7 @@ def _journal_trouble(layout: HomeLayout) -> str | None:
     return "the journal is gone; what runs is taken from `current`" if missing and ran_before else None
 
 
-@dataclass(slots=True)
-class _Reporting:
+class _Reporting(Struct):
     """Where events go. Closed in the order in which they may still have something to say."""
 
     bus: EventBus

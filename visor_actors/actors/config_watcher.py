@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor import Actor, Address, Coalesced, Context
 from visor_actors.actors.reports import Board, ConfigReport
@@ -28,8 +29,7 @@ REPORT = "config"
 _IN_FORCE = "config.in-force"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigChanged(Coalesced):
+class ConfigChanged(Coalesced, Struct, frozen=True, kw_only=True):
     """A new configuration is in force. ``changes`` are those to the one before; a receiver that missed
     messages finds everything in ``config``.
     """
@@ -38,23 +38,19 @@ class ConfigChanged(Coalesced):
     changes: tuple[KeyChange, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReloadConfig(Coalesced):
+class ReloadConfig(Coalesced, Struct, frozen=True, kw_only=True):
     """Read the configuration now, whether it seems changed or not."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Readable:
+class _Readable(Struct, frozen=True):
     """The kernel has events."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Settled:
+class _Settled(Struct, frozen=True):
     """Long enough without a change: look."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Poll:
+class _Poll(Struct, frozen=True):
     """Look, because nobody tells."""
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from visor_actors.actors.reports import StatusReport, UpgradeReport
 
@@ -40,8 +41,7 @@ class Fault(enum.Enum):
     HANG = "hang"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class Accepted(Struct, frozen=True, kw_only=True):
     """A command was handed to the actor that carries it out. ``message`` is one sentence for the operator."""
 
     message: str

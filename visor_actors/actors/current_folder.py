@@ -8,7 +8,8 @@ operator says it is meant.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actors.release_order import is_older
 from visor_actors.home.current import (
@@ -22,23 +23,20 @@ from visor_actors.home.current import (
 from visor_actors.home.layout import GENESIS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Struct, frozen=True, kw_only=True):
     """Run this folder of the home."""
 
     folder: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repair:
+class Repair(Struct, frozen=True, kw_only=True):
     """Make the link lead to this folder, then run it."""
 
     folder: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refuse:
+class Refuse(Struct, frozen=True, kw_only=True):
     """Start nothing."""
 
     problem: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor import Context
 from visor_actors.actors.hooks import HookResult, run_hook
@@ -36,8 +37,7 @@ class HookOutcome(enum.StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """The stop delay is over."""
 
     key: Key

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from visor_actors.actors.ledger import Entry
 from visor_actors.actors.upgrade_machine import PENDING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldReason:
+class HoldReason(Struct, frozen=True, kw_only=True):
     """A sentence, and what to do. ``next_step`` None: nothing, it is over in a moment."""
 
     reason: str

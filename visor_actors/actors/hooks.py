@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.home.settings import Hook
 from visor_actors.node.command import Cancellation, CommandFailed, Surroundings, run
@@ -12,8 +13,7 @@ from visor_actors.node.command import Cancellation, CommandFailed, Surroundings,
 LINES_KEPT = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookResult:
+class HookResult(Struct, frozen=True, kw_only=True):
     """How a hook ended. ``problem`` is None if it succeeded; ``lines`` are the last lines of its output."""
 
     problem: str | None

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from visor_actors.actor import Actor, Address, Context, Replayable
 from visor_actors.actors.config_watcher import ConfigChanged
@@ -32,8 +34,7 @@ _RETRY_BASE = 5.0
 _RETRY_MAXIMUM = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallRelease(Replayable):
+class InstallRelease(Replayable, Struct, frozen=True, kw_only=True):
     """Get ``tag`` into ``folder_name``, with the run configuration of ``source_folder`` carried over.
 
     Idempotent: what is in work goes on; what waits for its next try or has failed for good is tried now.
@@ -45,15 +46,13 @@ class InstallRelease(Replayable):
     source_folder: Path | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelInstall(Replayable):
+class CancelInstall(Replayable, Struct, frozen=True, kw_only=True):
     """``tag`` is not wanted any more: its job is killed. What was fetched stays in staging."""
 
     tag: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseInstalled(Replayable):
+class ReleaseInstalled(Replayable, Struct, frozen=True, kw_only=True):
     """``folder`` is there and complete."""
 
     tag: str
@@ -61,8 +60,7 @@ class ReleaseInstalled(Replayable):
     verification: Verification
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallFailed(Replayable):
+class InstallFailed(Replayable, Struct, frozen=True, kw_only=True):
     """An attempt has failed. ``retry_in`` seconds later it is tried again by itself; None: it is not."""
 
     tag: str
@@ -74,32 +72,27 @@ class InstallFailed(Replayable):
     retry_in: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedReleases:
+class WantedReleases(Struct, frozen=True, kw_only=True):
     """What the actor has been asked for and not finished, on the board for its successor."""
 
     requests: tuple[InstallRelease, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _JobStirs:
+class _JobStirs(Struct, frozen=True):
     """The job with this pid has something to say, or has ended."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class _TimeIsUp:
+class _TimeIsUp(Struct, frozen=True):
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class _TryAgain:
+class _TryAgain(Struct, frozen=True):
     tag: str
 
 
-@dataclass(slots=True)
-class _Wanted:
+class _Wanted(Struct):
     """One release. It is *due* while it waits for its turn only; otherwise for a timer or for new orders."""
 
     request: InstallRelease

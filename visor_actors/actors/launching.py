@@ -7,8 +7,9 @@ from __future__ import annotations
 import select
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.actors.addresses import Slot
 from visor_actors.actors.messages import RunOrder
@@ -39,8 +40,7 @@ HISTORY_SECONDS = 20.0
 """How long the data node may take to tell its history; without an answer the start goes on and says so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class Launch(Struct, frozen=True, kw_only=True):
     """What to start in which slot. ``plan`` says why the core gets the snapshot height it gets."""
 
     folder: Path
@@ -48,8 +48,7 @@ class Launch:
     plan: HeightPlan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchFailed:
+class LaunchFailed(Struct, frozen=True, kw_only=True):
     """No command lines can be made."""
 
     problem: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from visor_actors.actors.upgrade_machine import (
     COMMITTED,
@@ -27,8 +29,7 @@ class LedgerFenced(Exception):
     """The coordinator this ledger belongs to has been given up; its successor owns the journal now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One upgrade with what was noted about it. ``folder`` is the folder's name in the home."""
 
     upgrade: Upgrade

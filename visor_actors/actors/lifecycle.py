@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor import Actor, Context, JobDone, JobFailed
 from visor_actors.actors.addresses import RPC_LISTENER, UPGRADE_COORDINATOR, Slot
@@ -94,18 +95,15 @@ LIVED_SECONDS = 30.0
 """A core that lived this long has got somewhere, even if nobody saw it answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Delay:
+class _Delay(Struct, frozen=True):
     """The restart delay is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Stable:
+class _Stable(Struct, frozen=True):
     """The node has been up for ``restartsResetAfterSeconds``."""
 
 
-@dataclass(frozen=True, slots=True)
-class _AskAgain:
+class _AskAgain(Struct, frozen=True):
     """The coordinator may have missed the question, or have changed its mind."""
 
 

@@ -8,7 +8,8 @@ Runs on the coordinator's thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actors.current_folder import Refuse, Repair, Run, resolve
 from visor_actors.actors.ledger import Entry
@@ -23,8 +24,7 @@ ACCEPTED_KEY = "current.accepted"
 """Journal: the folder the operator has agreed to run instead of the last upgrade's, as [folder, instead]."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(Struct, frozen=True, kw_only=True):
     """The ``folder`` to run, or None and the ``problem`` that keeps any from being run."""
 
     folder: str | None

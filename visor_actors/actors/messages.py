@@ -21,8 +21,9 @@ Who sends what::
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.actor import Coalesced, Replayable
 from visor_actors.actors.addresses import Slot
@@ -32,18 +33,15 @@ from visor_actors.node.custody_types import ExitRecord, HolderInfo, LaunchOrder,
 # lifecycle -> process
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DescribeSlot:
+class DescribeSlot(Struct, frozen=True, kw_only=True):
     """Say again what is in the slot: a SlotSeen or SlotUnreachable follows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WarmUp:
+class WarmUp(Struct, frozen=True, kw_only=True):
     """Have a shim ready in the slot, so that the next start does not pay for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartBinary:
+class StartBinary(Struct, frozen=True, kw_only=True):
     """Start this in the slot. Answered by BinaryStarted or BinaryRefused.
 
     ``number`` grows with every launch; an order whose number has been carried out already is ignored.
@@ -55,8 +53,7 @@ class StartBinary:
     after: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopBinary:
+class StopBinary(Struct, frozen=True, kw_only=True):
     """End what runs in the slot: ``signal`` to the leader, ``timeout`` seconds, then SIGKILL to the group.
 
     Answered by BinaryExited when nothing of it is left, or by SlotSeen when nothing ran.
@@ -66,8 +63,7 @@ class StopBinary:
     timeout: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcknowledgeExit:
+class AcknowledgeExit(Struct, frozen=True, kw_only=True):
     """The exit of this incarnation is in the journal; the shim may forget it."""
 
     incarnation: int
@@ -76,8 +72,7 @@ class AcknowledgeExit:
 # process -> lifecycle
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotSeen(Replayable):
+class SlotSeen(Replayable, Struct, frozen=True, kw_only=True):
     """What the slot's shim says right after a connection: who runs, and the unacknowledged exits."""
 
     slot: Slot
@@ -87,24 +82,21 @@ class SlotSeen(Replayable):
     shim_pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotUnreachable(Replayable):
+class SlotUnreachable(Replayable, Struct, frozen=True, kw_only=True):
     """The slot's shim can be neither reached nor started at the moment; the process actor keeps trying."""
 
     slot: Slot
     problem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BinaryStarted(Replayable):
+class BinaryStarted(Replayable, Struct, frozen=True, kw_only=True):
     """The binary runs."""
 
     slot: Slot
     binary: RunningBinary
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BinaryRefused(Replayable):
+class BinaryRefused(Replayable, Struct, frozen=True, kw_only=True):
     """The binary could not be started."""
 
     slot: Slot
@@ -112,8 +104,7 @@ class BinaryRefused(Replayable):
     next_step: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BinaryExited(Replayable):
+class BinaryExited(Replayable, Struct, frozen=True, kw_only=True):
     """The binary ended and nothing of it is left."""
 
     slot: Slot
@@ -139,8 +130,7 @@ class NodePhase(enum.StrEnum):
     GAVE_UP = "gave-up"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeState(Coalesced, Replayable):
+class NodeState(Coalesced, Replayable, Struct, frozen=True, kw_only=True):
     """The lifecycle's whole view, sent to the coordinator on every change, and again every second while
     asking.
 
@@ -170,8 +160,7 @@ class Occasion(enum.StrEnum):
     TAKE_OVER = "take over what runs"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOrder:
+class RunOrder(Struct, frozen=True, kw_only=True):
     """Run this folder. ``upgrade_height`` is the height that brought its release, None for the first."""
 
     ask: int
@@ -180,8 +169,7 @@ class RunOrder:
     occasion: Occasion = Occasion.ANY_OTHER
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldOrder:
+class HoldOrder(Struct, frozen=True, kw_only=True):
     """Do not start anything now. The lifecycle goes on asking."""
 
     ask: int
@@ -195,15 +183,13 @@ class StopPurpose(enum.StrEnum):
     GAVE_UP = "gave-up"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopNode(Replayable):
+class StopNode(Replayable, Struct, frozen=True, kw_only=True):
     """Stop the node gracefully and then leave: the operator asked for it."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecycleNode(Replayable):
+class RecycleNode(Replayable, Struct, frozen=True, kw_only=True):
     """Stop the node gracefully, then ask what to run: for an upgrade, or when the operator asks for a
     restart.
     """
@@ -211,8 +197,7 @@ class RecycleNode(Replayable):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetRestarts(Replayable):
+class ForgetRestarts(Replayable, Struct, frozen=True, kw_only=True):
     """An upgrade is confirmed: count restarts from zero again."""
 
 
@@ -233,8 +218,7 @@ class Pace(enum.StrEnum):
     FAST = "fast"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listen(Replayable):
+class Listen(Replayable, Struct, frozen=True, kw_only=True):
     """Poll this core from now on. ``core`` identifies it and is repeated in everything that is reported about
     it.
     """
@@ -247,45 +231,38 @@ class Listen(Replayable):
     budget: Budget
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopListening(Replayable):
+class StopListening(Replayable, Struct, frozen=True, kw_only=True):
     """There is no core to poll."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetPace(Replayable):
+class SetPace(Replayable, Struct, frozen=True, kw_only=True):
     """Poll at this pace."""
 
     pace: Pace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WhoRuns(Replayable):
+class WhoRuns(Replayable, Struct, frozen=True, kw_only=True):
     """The listener has just started: Listen or StopListening is to follow."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DescribeNode(Replayable):
+class DescribeNode(Replayable, Struct, frozen=True, kw_only=True):
     """The coordinator has just started: a NodeState is to follow."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreAnswered(Replayable):
+class CoreAnswered(Replayable, Struct, frozen=True, kw_only=True):
     """The core has answered for the first time since Listen."""
 
     core: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreSilent(Replayable):
+class CoreSilent(Replayable, Struct, frozen=True, kw_only=True):
     """The core's connection budget is used up, either before a first answer or after it stopped answering."""
 
     core: str
     problem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusSeen(Coalesced):
+class StatusSeen(Coalesced, Struct, frozen=True, kw_only=True):
     """What the core said. ``pace`` is the one the listener keeps, in case it has missed a SetPace."""
 
     core: str
@@ -293,8 +270,7 @@ class StatusSeen(Coalesced):
     pace: Pace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeightSeen(Coalesced):
+class HeightSeen(Coalesced, Struct, frozen=True, kw_only=True):
     """The height the core's REST server told."""
 
     core: str
@@ -304,22 +280,19 @@ class HeightSeen(Coalesced):
 # operators
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldUpgrade:
+class HoldUpgrade(Struct, frozen=True, kw_only=True):
     """Do not switch until told to resume. None: whichever upgrade is pending."""
 
     tag: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeUpgrade:
+class ResumeUpgrade(Struct, frozen=True, kw_only=True):
     """Go on with what is held, or with what visor refused to decide alone."""
 
     tag: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareUpgrade:
+class PrepareUpgrade(Struct, frozen=True, kw_only=True):
     """Fetch and check this release now, whether or not the network has accepted it."""
 
     tag: str

@@ -8,7 +8,8 @@ from the snapshot of an upgrade shows that upgrade's tag and height once more.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actors.release_order import is_older
 from visor_actors.actors.upgrade_machine import COMMITTED, PENDING, State, Upgrade
@@ -18,13 +19,11 @@ BELIEVED_AFTER_SECONDS = 60.0
 """How long a core that has never shown an upgrade must go on not showing it until it counts as withdrawn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nothing:
+class Nothing(Struct, frozen=True, kw_only=True):
     """The status tells nothing new."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announced:
+class Announced(Struct, frozen=True, kw_only=True):
     """The network has accepted this upgrade. ``replaces`` are pending ones that it makes void."""
 
     tag: str
@@ -32,15 +31,13 @@ class Announced:
     replaces: tuple[Upgrade, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdrawn:
+class Withdrawn(Struct, frozen=True, kw_only=True):
     """The core does not show these pending upgrades (any more)."""
 
     upgrades: tuple[Upgrade, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class Ready(Struct, frozen=True, kw_only=True):
     """The node has done the upgrade's height and waits to be replaced."""
 
     tag: str
@@ -48,8 +45,7 @@ class Ready:
     replaces: tuple[Upgrade, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suspicious:
+class Suspicious(Struct, frozen=True, kw_only=True):
     """The status must not be acted upon, and somebody should know why.
 
     ``stands``: the core has done an upgrade height all the same. Should it end, its binary must not be

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from visor_actors.actors.upgrade_machine import Folder
 from visor_actors.home.errors import HomeError
@@ -35,16 +36,14 @@ class Need(enum.Enum):
     OPERATOR = "the operator must provide the folder"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examination:
+class Examination(Struct, frozen=True, kw_only=True):
     """What a check found, and the executables it looked at, wherever they are."""
 
     report: FolderReport
     executables: tuple[Path, ...] = ()
 
 
-@dataclass(slots=True, kw_only=True)
-class Preparation:
+class Preparation(Struct, kw_only=True):
     """What is known of one upgrade's folder. Times are seconds of a clock that never steps.
 
     ``problem`` and ``next_step`` are for the operator; ``troubled_since`` is when that problem was first

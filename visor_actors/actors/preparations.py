@@ -6,7 +6,7 @@ there is news.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from visor_actors.actor import Context
 from visor_actors.actors.addresses import INSTALLER
@@ -30,13 +30,11 @@ FETCH_AGAIN_SECONDS = 600.0
 """
 
 
-@dataclass(frozen=True, slots=True)
-class LookAgain:
+class LookAgain(Struct, frozen=True):
     """Time to look at the folders."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchAgain:
+class FetchAgain(Struct, frozen=True):
     """A release that could not be fetched may have been completed meanwhile."""
 
     tag: str

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import select
 import time
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from visor_actors.actor import Actor, Context
 from visor_actors.actors.addresses import LIFECYCLE, Slot
@@ -55,18 +57,15 @@ OPEN_TIMEOUT_SECONDS = 5.0
 LEAVE_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _ShimReadable:
+class _ShimReadable(Struct, frozen=True):
     """The shim said something, or is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Overdue:
+class _Overdue(Struct, frozen=True):
     """The shim has not done what it was told to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Connect:
+class _Connect(Struct, frozen=True):
     """Attach to the shim, starting one if need be."""
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExitReport:
+class ExitReport(Struct, frozen=True, kw_only=True):
     """How one incarnation of a binary ended. ``code`` and ``signal`` are both None when nobody could know."""
 
     code: int | None
@@ -25,8 +25,7 @@ class ExitReport:
     lines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BinaryReport:
+class BinaryReport(Struct, frozen=True, kw_only=True):
     """One binary. ``phase``: ``stopped``, ``starting``, ``running``, ``stopping`` or ``unreachable``.
 
     ``custody``: ``none``, ``attached`` (its shim is its parent) or ``adopted`` (a successor shim watches it).
@@ -43,8 +42,7 @@ class BinaryReport:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeReport:
+class NodeReport(Struct, frozen=True, kw_only=True):
     """The node as a whole. ``phase``: ``stopped``, ``starting``, ``running``, ``waiting`` (for a restart
     delay), ``stopping``, ``upgrading``, ``held`` (refused to start) or ``gave-up``."""
 
@@ -56,8 +54,7 @@ class NodeReport:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RpcReport:
+class RpcReport(Struct, frozen=True, kw_only=True):
     """What the core's admin RPC last said. ``height`` is from REST and None where that is not reachable."""
 
     connected: bool
@@ -70,8 +67,7 @@ class RpcReport:
     height: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpgradeReport:
+class UpgradeReport(Struct, frozen=True, kw_only=True):
     """One upgrade: the pending one or the last. ``state`` is one of the journal's states; ``steps`` are
     (state, time)."""
 
@@ -91,15 +87,13 @@ class UpgradeReport:
         return self.state not in ("switched", "starting", "confirmed", "superseded", "withdrawn")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldsReport:
+class HoldsReport(Struct, frozen=True, kw_only=True):
     """What the operator, or a failed hook, holds back: tags, or ``*`` for whichever comes next."""
 
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallReport:
+class InstallReport(Struct, frozen=True, kw_only=True):
     """The release being fetched. Sizes in bytes; ``total`` is None while unknown."""
 
     tag: str
@@ -111,8 +105,7 @@ class InstallReport:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigReport:
+class ConfigReport(Struct, frozen=True, kw_only=True):
     """The configuration in force and the problem of a newer one that was refused."""
 
     path: str
@@ -121,8 +114,7 @@ class ConfigReport:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlarmReport:
+class AlarmReport(Struct, frozen=True, kw_only=True):
     """Something an operator must act on."""
 
     name: str
@@ -139,8 +131,7 @@ class Health(enum.Enum):
     STOPPING = "stopping"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusReport:
+class StatusReport(Struct, frozen=True, kw_only=True):
     """Everything ``status`` shows of a running visor. ``upgrade`` is the pending one, else the last;
     ``counters`` count events by name since visor started."""
 

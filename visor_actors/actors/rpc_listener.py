@@ -10,8 +10,9 @@ A poll blocks this actor's thread for a few seconds at most, so a core that hang
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.actor import Actor, CancelToken, Context, JobDone, JobFailed
 from visor_actors.actors.addresses import LIFECYCLE, UPGRADE_COORDINATOR
@@ -50,8 +51,7 @@ ANSWER_TIMEOUT_SECONDS = 2.0
 TOTAL_TIMEOUT_SECONDS = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Poll:
+class _Poll(Struct, frozen=True):
     core: str
 
 

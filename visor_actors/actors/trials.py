@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trials:
+class Trials(Struct, frozen=True, kw_only=True):
     """``heartbeat``: seconds that one message of an actor may take before the actor counts as hung.
 
     ``hang``: seconds that an injected hang lasts; by default longer than any visor waits.

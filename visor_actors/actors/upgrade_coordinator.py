@@ -13,7 +13,8 @@ to the lifecycle) and the voice (what people are told).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from visor_actors.actor import Actor, Context, JobDone, JobFailed
 from visor_actors.actors.acceptance import Acceptance, AtHeight
@@ -67,13 +68,11 @@ UNCONFIRMED_SECONDS = 60.0
 """How long the new node may be silent before the operator is told; it goes on being awaited."""
 
 
-@dataclass(frozen=True, slots=True)
-class _TryAgain:
+class _TryAgain(Struct, frozen=True):
     """What could not be done may be possible now."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Unconfirmed:
+class _Unconfirmed(Struct, frozen=True):
     """The new node has been silent for long."""
 
     key: Key

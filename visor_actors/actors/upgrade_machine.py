@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class State(enum.StrEnum):
@@ -83,8 +84,7 @@ def check_transition(tag: str, source: State, target: State) -> None:
         raise ImpossibleTransition(tag, source, target)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upgrade:
+class Upgrade(Struct, frozen=True, kw_only=True):
     """One row of the journal, as the machine sees it."""
 
     tag: str
@@ -123,8 +123,7 @@ class Height(enum.Enum):
     UNKNOWN = "no witness can tell"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """What the coordinator knows of the world at the moment, for the upgrade in question.
 
     ``answered``: the core that runs now (started after the switch) has answered its RPC. ``hook_done``: no

@@ -8,7 +8,9 @@ the core lived.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from visor_actors.home.errors import HomeError
 from visor_actors.home.journal import Json
@@ -39,8 +41,7 @@ HISTORY_SECONDS = 10.0
 LOG_LINES = 400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(Struct, frozen=True, kw_only=True):
     """What visor itself remembers of the core that ended. Times are Unix seconds.
 
     ``in_order``: it was asked to stop and ended with exit code 0.

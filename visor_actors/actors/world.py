@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from visor_actors.actors.reports import Board
 from visor_actors.actors.trials import Trials
@@ -46,8 +47,7 @@ class Settings:
         self._apply(config)
 
 
-@dataclass(frozen=True, slots=True)
-class Departure:
+class Departure(Struct, frozen=True):
     """How visor is to end: an exit code and the last sentence."""
 
     code: int
@@ -78,8 +78,7 @@ class Intent:
         self._leave()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class World(Struct, frozen=True, kw_only=True):
     """The surroundings of the actors. Built in one place, by the application; replaced by tests.
 
     ``now`` is Unix time in seconds, ``monotonic`` seconds of a clock that never steps, ``since_boot`` seconds

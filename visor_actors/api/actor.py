@@ -14,9 +14,10 @@ import errno
 import os
 import socket
 import time
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
+
+from msgspec import Struct
 
 from visor_actors.actor import Actor, Context, JobDone, JobFailed
 from visor_actors.actors.config_watcher import ConfigChanged
@@ -38,30 +39,25 @@ _GOODBYE_SECONDS = 0.5
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-@dataclass(frozen=True, slots=True)
-class _Incoming:
+class _Incoming(Struct, frozen=True):
     """Somebody waits on a listening socket."""
 
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
-class _RetryPrivate:
+class _RetryPrivate(Struct, frozen=True):
     """Try to have the control socket."""
 
 
-@dataclass(frozen=True, slots=True)
-class _RetryTcp:
+class _RetryTcp(Struct, frozen=True):
     """Try to have the TCP port."""
 
 
-@dataclass(frozen=True, slots=True)
-class _AcceptAgain:
+class _AcceptAgain(Struct, frozen=True):
     """Look whether there are places again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Served:
+class _Served(Struct, frozen=True):
     """The key of the job that serves one connection."""
 
     number: int

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from visor_actors.actors.reports import UpgradeReport
 from visor_actors.api.http import Response
 from visor_actors.api.wire import dump
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upgrades:
+class Upgrades(Struct, frozen=True, kw_only=True):
     """The answer to ``GET /upgrades``, newest first."""
 
     upgrades: tuple[UpgradeReport, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True):
     """Why a request was refused and what to do next."""
 
     problem: str
     next_step: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(Struct, frozen=True, kw_only=True):
     """The body of every answer that is no success."""
 
     error: Problem

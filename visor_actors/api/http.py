@@ -9,7 +9,8 @@ connections to keep books on. The stdlib's http.server would cost main 8 MiB, a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
@@ -44,8 +45,7 @@ class HttpProblem(Exception):
         self.problem = problem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """One complete request. Header names are in lower case; ``path`` has no query."""
 
     method: str
@@ -55,8 +55,7 @@ class Request:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class Response(Struct, frozen=True, kw_only=True):
     """One complete response."""
 
     status: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from visor_actors.actors.reports import BinaryReport, Health, StatusReport
 from visor_actors.api.treeview import TreeRow, flatten
@@ -18,8 +19,7 @@ Number = float | int | bool | None
 Sample = tuple[Mapping[str, str], Number]
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(Struct, frozen=True):
     """One metric with its samples. A sample of None is not shown."""
 
     name: str

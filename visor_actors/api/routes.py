@@ -21,7 +21,8 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actors.control import Accepted, ControlPort, ControlRefused, Fault, StopMode
 from visor_actors.actors.reports import Health
@@ -39,29 +40,25 @@ class Origin(enum.Enum):
     TCP_TOKEN = "tcp-token"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotBody:
+class SlotBody(Struct, frozen=True, kw_only=True):
     """Which binary; None: the whole node."""
 
     slot: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModeBody:
+class ModeBody(Struct, frozen=True, kw_only=True):
     """What becomes of the node."""
 
     mode: StopMode = StopMode.STOP
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TagBody:
+class TagBody(Struct, frozen=True, kw_only=True):
     """Which release; None: the pending one."""
 
     tag: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaultBody:
+class FaultBody(Struct, frozen=True, kw_only=True):
     """Which actor is to fail, and how."""
 
     actor: str

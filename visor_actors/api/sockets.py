@@ -10,17 +10,17 @@ import contextlib
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from msgspec import Struct
 
 BACKLOG = 256
 _LISTENER = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _UCRED = struct.Struct("3i")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpAddress:
+class TcpAddress(Struct, frozen=True, kw_only=True):
     """Where to listen. ``host`` is an address or a name, an IPv6 address without its brackets."""
 
     host: str

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from visor_actors.actor import NodeSnapshot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TreeRow:
+class TreeRow(Struct, frozen=True, kw_only=True):
     """One actor or supervisor. ``path`` names it from the root; ``failure`` is its last one, in one line.
 
     ``last`` says for the row and each of its ancestors below the root whether it is its parent's last

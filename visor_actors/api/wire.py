@@ -1,6 +1,6 @@
 """Reports as JSON and back: one rule for all of them, so that the wire never drifts from the types.
 
-A data class becomes an object with its field names, an enum its value, a tuple an array, a mapping an object,
+A record becomes an object with its field names, an enum its value, a tuple an array, a mapping an object,
 None null. Reading is tolerant in one direction: fields we do not know are skipped and missing ones take their
 default, so that a command line and a visor of neighbouring versions understand each other.
 
@@ -9,13 +9,14 @@ default, so that a command line and a visor of neighbouring versions understand 
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
+
+from msgspec import Struct
 
 T = TypeVar("T")
 
@@ -40,8 +41,8 @@ def plain(value: object) -> Any:
             return {str(plain(key)): plain(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [plain(item) for item in value]
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        case Struct():
+            return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
         case _:
             return str(value)
 
@@ -81,8 +82,8 @@ def _build(kind: Any, value: object, place: str) -> object:
         return [
             _build(arguments[0], item, f"{place}[{n}]") for n, item in enumerate(_expect(value, list, place))
         ]
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _build_dataclass(kind, _expect(value, dict, place), place)
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return _build_record(kind, _expect(value, dict, place), place)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:
             return kind(value)
@@ -118,12 +119,12 @@ def _build_tuple(kinds: tuple[Any, ...], items: list[Any], place: str) -> tuple[
     )
 
 
-def _build_dataclass(kind: type[Any], items: dict[str, Any], place: str) -> object:
+def _build_record(kind: type[Struct], items: dict[str, Any], place: str) -> object:
     hints = _hints(kind)
     values = {
-        field.name: _build(hints[field.name], items[field.name], f"{place}.{field.name}")
-        for field in dataclasses.fields(kind)
-        if field.init and field.name in items
+        name: _build(hints[name], items[name], f"{place}.{name}")
+        for name in kind.__struct_fields__
+        if name in items
     }
     try:
         return kind(**values)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from visor_actors.cli.errors import ExitCode
 from visor_actors.cli.framework import Command, Invocation, Output, with_invocation
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from visor_actors.cli.checks.finding import Finding
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckDocument:
+class CheckDocument(Struct, frozen=True, kw_only=True):
     """What ``check --output json`` prints."""
 
     ready: bool

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from visor_actors.cli.errors import ExitCode
 from visor_actors.cli.framework import (
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from visor_actors.home.errors import Problem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(Struct, frozen=True, kw_only=True):
     """One key as ``config show`` prints it. ``value`` is a text; secrets are masked in it."""
 
     key: str
@@ -34,8 +33,7 @@ class Setting:
     takes_effect: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigDocument:
+class ConfigDocument(Struct, frozen=True, kw_only=True):
     """What ``config show --output json`` prints."""
 
     path: str
@@ -43,8 +41,7 @@ class ConfigDocument:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedConfig:
+class CheckedConfig(Struct, frozen=True, kw_only=True):
     """What ``config check --output json`` prints: every file that was read, every problem in them."""
 
     valid: bool

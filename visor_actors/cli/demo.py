@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from visor_actors.cli import terminal
 from visor_actors.cli.errors import CommandError
@@ -65,8 +66,7 @@ args = {data_node_args}
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
+class Gap(Struct, frozen=True, kw_only=True):
     """How long the chain stood still for one upgrade, from the last old block to the first new one."""
 
     tag: str
@@ -74,8 +74,7 @@ class Gap:
     milliseconds: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(Struct, frozen=True, kw_only=True):
     """What ``demo --output json`` prints last."""
 
     blocks: int

@@ -6,9 +6,10 @@ The locks are looked up in /proc/locks and never tried: even a moment's lock cou
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from visor_actors.actors.reports import AlarmReport, UpgradeReport
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 _ALARM = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotOnDisk:
+class SlotOnDisk(Struct, frozen=True, kw_only=True):
     """One binary's slot. ``held``: its lock is held, so its node lives. The rest is what its shim wrote
     last."""
 
@@ -30,8 +30,7 @@ class SlotOnDisk:
     argv: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskReport:
+class DiskReport(Struct, frozen=True, kw_only=True):
     """The home as it lies. ``current`` is what the link points to; ``problems`` is what could not be read."""
 
     home: str

@@ -11,10 +11,10 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import click
+from msgspec import Struct
 
 from visor_actors.cli.terminal import style
 
@@ -53,8 +53,7 @@ class NoVisor(CommandError):
     """The command needs a running visor and none runs on this home."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """An error as it is printed."""
 
     code: int

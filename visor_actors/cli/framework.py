@@ -6,11 +6,11 @@ import enum
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from visor_actors.api.client import ControlClient
@@ -28,8 +28,7 @@ class Output(enum.Enum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
+class Invocation(Struct, frozen=True, kw_only=True):
     """What a command was called with beside its own options."""
 
     home_option: Path | None

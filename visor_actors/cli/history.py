@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from visor_actors.cli.framework import Command, Invocation, Output, with_invocation
 
@@ -28,8 +28,7 @@ _WARNING = 30
 _ALARM = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryDocument:
+class HistoryDocument(Struct, frozen=True, kw_only=True):
     """What ``history --output json`` prints, oldest first."""
 
     events: tuple[HistoryEntry, ...]

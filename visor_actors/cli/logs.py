@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from visor_actors.cli.framework import Command, Invocation, Output, with_invocation
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogLine:
+class LogLine(Struct, frozen=True, kw_only=True):
     """One line of output. Bytes that are no UTF-8 are replaced."""
 
     binary: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from visor_actors.actors.reports import InstallReport, UpgradeReport
 from visor_actors.cli.errors import CommandError
@@ -20,8 +21,7 @@ _LOOK_SECONDS = 0.2
 _SETTLE_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class Prepared(Struct, frozen=True, kw_only=True):
     """What ``prepare --output json`` prints. ``by``: ``visor`` or ``command``; ``verification`` only for
     the latter."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import inspect
 import types
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import Struct
 
 _TEXT = """\
 # Command line
@@ -152,7 +152,7 @@ def _describe(kind: type[Any], described: list[type[Any]]) -> str:
     text = " ".join((inspect.getdoc(kind) or "").split()).replace("``", "`")
     text = text.replace("None", "null")
     types_of = hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
+    names = kind.__struct_fields__
     rows = [f"| `{name}` | {_type_name(types_of[name], described)} |\n" for name in names]
     return f"{text}\n\n| field | type |\n|---|---|\n{''.join(rows)}"
 
@@ -172,7 +172,7 @@ def _type_name(kind: Any, described: list[type[Any]]) -> str:
         return f"list of {_type_name(arguments[0], described)}"
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return " or ".join(f'`"{member.value}"`' for member in kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         if kind not in described:
             described.append(kind)
         return f"[{kind.__name__}](#{kind.__name__.lower()})"

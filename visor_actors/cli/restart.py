@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from visor_actors.cli.framework import Command, Invocation, Output, with_invocation
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from visor_actors.actors.reports import StatusReport
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restarted:
+class Restarted(Struct, frozen=True, kw_only=True):
     """What ``restart --output json`` prints. ``pids`` are the new ones by slot; empty with ``--no-wait``."""
 
     restarted: bool

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from msgspec import Struct
 
 from visor_actors.cli.framework import (
     Command,
@@ -21,8 +21,7 @@ from visor_actors.cli.framework import (
 UNIT_FOLDER = Path("/etc/systemd/system")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
+class Unit(Struct, frozen=True, kw_only=True):
     """What ``service`` prints as JSON: the unit's name, its text, and where it was written, if it was."""
 
     name: str

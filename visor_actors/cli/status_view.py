@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from visor_actors.actors.reports import (
     AlarmReport,
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from visor_actors.cli.disk import DiskReport
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusDocument:
+class StatusDocument(Struct, frozen=True, kw_only=True):
     """What ``status --output json`` prints: ``visor`` and ``usage`` of a running visor, else ``disk``."""
 
     running: bool

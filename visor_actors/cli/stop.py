@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from visor_actors.cli.framework import Command, Invocation, Output, with_invocation
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from visor_actors.cli.errors import CommandError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped:
+class Stopped(Struct, frozen=True, kw_only=True):
     """What ``stop --output json`` prints. ``ended``: visor was seen to end; False with ``--no-wait``."""
 
     mode: StopMode

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from visor_actors.cli.framework import (
     Command,
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from visor_actors.actors.reports import UpgradeReport
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpgradesDocument:
+class UpgradesDocument(Struct, frozen=True, kw_only=True):
     """What ``upgrades list --output json`` prints. ``running``: a visor answered; else it is from the
     journal."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
 
 import click
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from visor_actors import __version__
 from visor_actors.cli.framework import Command, Invocation, Output, with_invocation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class Version(Struct, frozen=True, kw_only=True):
     """What ``version --output json`` prints."""
 
     version: str

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -22,8 +23,7 @@ def this_arch() -> str:
     return _ARCHITECTURES.get(machine, machine)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Brand:
+class Brand(Struct, frozen=True, kw_only=True):
     """One brand. ``name`` is also the first table of its run configuration; ``release_key`` is the JSON key
     of its tag.
     """

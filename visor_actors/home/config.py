@@ -11,10 +11,11 @@ import functools
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from msgspec import Struct
 
 from visor_actors.home.brands import Brand, brand
 from visor_actors.home.config_keys import CONFIG_KEYS
@@ -80,8 +81,7 @@ class Origin(enum.Enum):
     ENVIRONMENT = "environment"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedConfig:
+class LoadedConfig(Struct, frozen=True, kw_only=True):
     """A configuration, the file it was read from, what to warn of, and for each key where its value comes
     from.
     """
@@ -92,8 +92,7 @@ class LoadedConfig:
     origins: Mapping[str, Origin]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyChange:
+class KeyChange(Struct, frozen=True, kw_only=True):
     """One key whose value changed. ``old`` and ``new`` are texts to show (secrets masked), "not set" where
     absent.
     """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
+
+from msgspec import Struct
 
 from visor_actors.home.errors import CurrentRefused, HomeUnusable
 from visor_actors.home.layout import HomeLayout, is_folder_name
@@ -14,13 +15,11 @@ from visor_actors.home.layout import HomeLayout, is_folder_name
 _TEMPORARY = ".current.new"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkMissing:
+class LinkMissing(Struct, frozen=True, kw_only=True):
     """There is no ``current``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkDangling:
+class LinkDangling(Struct, frozen=True, kw_only=True):
     """The link's ``target`` does not exist. ``name`` is the folder it means, None where that is outside the
     home.
     """
@@ -29,22 +28,19 @@ class LinkDangling:
     name: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealFolder:
+class RealFolder(Struct, frozen=True, kw_only=True):
     """``current`` is no link but a folder or file of its own, which nobody may replace unasked."""
 
     path: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutsideHome:
+class OutsideHome(Struct, frozen=True, kw_only=True):
     """The link leads to ``target``, which is no folder directly in the home."""
 
     target: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkedTo:
+class LinkedTo(Struct, frozen=True, kw_only=True):
     """The link leads to the folder called ``name`` in the home; ``folder`` is its path."""
 
     name: str

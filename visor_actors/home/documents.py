@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tomli
+from msgspec import Struct
 
 from visor_actors.home.errors import ConfigurationInvalid, Problem
 
@@ -22,8 +22,7 @@ Place = tuple[str | int, ...]
 MAX_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Struct, frozen=True, kw_only=True):
     """A parsed file: ``values`` as read, and the text, which is walked again only to find places."""
 
     path: Path

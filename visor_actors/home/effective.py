@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from visor_actors.home.config import LoadedConfig, Origin, value_of
 from visor_actors.home.config_keys import CONFIG_KEYS
@@ -10,8 +10,7 @@ from visor_actors.home.kinds import Key, TakesEffect
 from visor_actors.home.masking import display
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingRow:
+class SettingRow(Struct, frozen=True, kw_only=True):
     """One key: its effective value and its default as texts (secrets masked), and where the value comes
     from.
     """

@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 78
@@ -28,8 +29,7 @@ class HomeError(Exception):
         self.next_step = next_step
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True):
     """One thing that is wrong in a file.
 
     ``line`` and ``column`` count from 1 and are None where the problem has no place (a missing file, a

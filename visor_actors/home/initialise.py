@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.home.brands import DEFAULT_BRAND
 from visor_actors.home.brands import brand as brand_of
@@ -16,8 +17,7 @@ from visor_actors.home.templates import config_toml, run_config_toml
 NEXT_VERSION = "vX.X.X"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InitReport:
+class InitReport(Struct, frozen=True, kw_only=True):
     """What :func:`initialise` made and what it found and kept, as paths; ``findings`` are doubts about
     permissions.
     """

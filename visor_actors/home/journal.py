@@ -12,10 +12,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
+
+from msgspec import Struct, field
 
 from visor_actors.home.errors import JournalUnavailable
 from visor_actors.home.journal_file import open_database, unavailable
@@ -34,8 +35,7 @@ _PRUNE_EVERY = 256
 _PUT = "INSERT INTO facts (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpgradeRow:
+class UpgradeRow(Struct, frozen=True, kw_only=True):
     """Where one upgrade stands. ``updated_at`` is Unix time; ``detail`` is what the coordinator wants to
     remember.
     """
@@ -80,8 +80,7 @@ class RecordableEvent(Protocol):
     def at(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
+class HistoryEntry(Struct, frozen=True, kw_only=True):
     """An event as the history kept it. ``id`` grows with time; ``at`` is Unix time."""
 
     id: int

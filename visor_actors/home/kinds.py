@@ -13,8 +13,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import assert_never
+
+from msgspec import Struct
 
 
 class TakesEffect(enum.Enum):
@@ -25,59 +26,51 @@ class TakesEffect(enum.Enum):
     VISOR_RUN = "at the next run of visor"
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True):
     """true or false."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
+class Whole(Struct, frozen=True, kw_only=True):
     """A whole number; bounds are included."""
 
     minimum: int = 0
     maximum: int = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Number:
+class Number(Struct, frozen=True, kw_only=True):
     """A finite number, fractions allowed; bounds are included."""
 
     minimum: float = 0.0
     maximum: float = 31_536_000.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class Text(Struct, frozen=True, kw_only=True):
     """A text that is not empty. ``pattern`` must match all of it; ``wording`` says that in words."""
 
     pattern: str | None = None
     wording: str = "a text"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilePath:
+class FilePath(Struct, frozen=True, kw_only=True):
     """The path of a file; a relative one is relative to the folder of the configuration file."""
 
     wording: str = "a path"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(Struct, frozen=True, kw_only=True):
     """One of an enum's values, as a text."""
 
     options: type[enum.Enum]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
+class Words(Struct, frozen=True, kw_only=True):
     """A list of texts. ``example`` shows one."""
 
     example: tuple[str, ...] = ()
     may_be_empty: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Table(Struct, frozen=True, kw_only=True):
     """A table whose names are free (``name_pattern``) and whose values are all of one kind."""
 
     value: Text | Whole
@@ -85,8 +78,7 @@ class Table:
     name_wording: str = "a text"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tables:
+class Tables(Struct, frozen=True, kw_only=True):
     """A table of tables: names from ``names``, each with the same ``keys``, all of which may be absent."""
 
     names: tuple[str, ...]
@@ -96,8 +88,7 @@ class Tables:
 Kind = Flag | Whole | Number | Text | FilePath | Choice | Words | Table | Tables
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class Key(Struct, frozen=True, kw_only=True):
     """One key of a file.
 
     ``path`` is dotted, as an operator would say it; ``attribute`` says where the value is found in the
@@ -116,14 +107,14 @@ class Key:
     classic: bool = False
     secret: bool = False
     example: str | None = None
-    parts: tuple[str, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", tuple(self.path.split(".")))
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names in ``path``."""
+        return tuple(self.path.split("."))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mismatch:
+class Mismatch(Struct, frozen=True, kw_only=True):
     """Why a value does not fit. ``at`` is the place inside the value: names and list indexes."""
 
     found: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.home.errors import ConfigurationInvalid, HomeUnusable, Problem
 
@@ -41,8 +42,7 @@ def either(folder: Path, names: tuple[str, ...]) -> Path:
     return present[0] if present else folder / names[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """Something doubtful about the permissions of ``path``, with what to do about it."""
 
     path: Path
@@ -50,8 +50,7 @@ class Finding:
     next_step: str
 
 
-@dataclass(frozen=True, slots=True)
-class HomeLayout:
+class HomeLayout(Struct, frozen=True):
     """Names every path of the home folder ``root``. Looks at the disk only where a method says so."""
 
     root: Path

@@ -5,14 +5,14 @@ warning.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _OLD_ASSET_KEYS = {"asset_name": "name", "assetname": "name", "name": "name"}
 _OLD_BINARY_KEYS = {"binary_name": "binaryName", "binaryname": "binaryName"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Modern:
+class Modern(Struct, frozen=True, kw_only=True):
     """The values in today's shape, and what was changed for that."""
 
     values: Mapping[str, object]

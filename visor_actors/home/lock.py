@@ -8,18 +8,19 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from visor_actors.home.errors import HomeError, HomeUnusable
 
 EXIT_LOCKED = 75
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockHolder:
+class LockHolder(Struct, frozen=True, kw_only=True):
     """The visor that holds a home, as it wrote itself into the lock file. ``since`` is Unix time in
     seconds.
     """

@@ -30,7 +30,7 @@ def display(key: Key, value: object) -> str:
 def _text(value: object) -> str:
     match value:
         case ActorOverrides():
-            pairs = ((name, getattr(value, name)) for name in ActorOverrides.__slots__)
+            pairs = ((name, getattr(value, name)) for name in ActorOverrides.__struct_fields__)
             return ", ".join(f"{name} = {to_toml(entry)}" for name, entry in pairs if entry is not None)
         case Mapping():
             return "; ".join(f"{name} = {_text(entry)}" for name, entry in value.items()) or "not set"

@@ -5,15 +5,15 @@ every problem.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from visor_actors.home.documents import Document, Place
 from visor_actors.home.errors import Problem
 from visor_actors.home.kinds import Key, Mismatch, Tables, check, did_you_mean, show
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """What was wrong at ``place``. Places become lines and columns only when there is something to report."""
 
     place: Place
@@ -23,8 +23,7 @@ class Found:
     suggestion: str | None = None
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(Struct):
     """What a document said: ``values`` by the dotted path of their key, what was wrong, and what is to be
     warned of.
     """

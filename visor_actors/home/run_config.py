@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+
+import msgspec
+from msgspec import Struct
 
 from visor_actors.home.brands import DEFAULT_BRAND, Brand, brand, is_brand_word
 from visor_actors.home.documents import Document, read_document
@@ -41,16 +43,14 @@ class BinaryConfig:
     limits: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RpcConfig:
+class RpcConfig(Struct, frozen=True, kw_only=True):
     """The core's admin RPC: an absolute socket path, and the path of the URL on it."""
 
     socket_path: Path
     http_path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunConfig:
+class RunConfig(Struct, frozen=True, kw_only=True):
     """What is run from ``folder``. ``brand`` is the word that names its tables; ``path`` is the file it was
     read from.
     """
@@ -240,4 +240,4 @@ def _absolute(folder: Path, path: str) -> Path:
 
 
 def _inside(table: str, key: Key) -> Key:
-    return dataclasses.replace(key, path=f"{table}.{key.path}")
+    return msgspec.structs.replace(key, path=f"{table}.{key.path}")

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct
+
 
 class OnExit(enum.Enum):
     """What the end of visor means for the node."""
@@ -50,8 +52,7 @@ class LogFormat(enum.Enum):
     JOURNALD = "journald"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutoInstallConfig:
+class AutoInstallConfig(Struct, frozen=True, kw_only=True):
     """Fetching of releases. Sizes in MiB; ``token_file`` is absolute; ``checksums`` maps ``TAG/ASSET`` to
     ``sha256:hex``.
     """
@@ -71,8 +72,7 @@ class AutoInstallConfig:
     binary_name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorOverrides:
+class ActorOverrides(Struct, frozen=True, kw_only=True):
     """What one actor has of its own; None means as ``[supervision]`` says. Times in seconds."""
 
     max_restarts: int | None = None
@@ -81,8 +81,7 @@ class ActorOverrides:
     max_delay_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisionConfig:
+class SupervisionConfig(Struct, frozen=True, kw_only=True):
     """Restart budget and delays of visor's own actors. Times in seconds."""
 
     max_restarts: int
@@ -92,8 +91,7 @@ class SupervisionConfig:
     actors: Mapping[str, ActorOverrides]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogsConfig:
+class LogsConfig(Struct, frozen=True, kw_only=True):
     """Output of the binaries (``mode``, ``max_size_mib`` a file, ``keep`` files) and visor's own log
     (``level``, ``format``).
     """
@@ -105,8 +103,7 @@ class LogsConfig:
     format: LogFormat
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiConfig:
+class ApiConfig(Struct, frozen=True, kw_only=True):
     """The TCP side of the API. ``listen`` is ``host:port``; None: only the control socket in the home."""
 
     listen: str | None
@@ -134,8 +131,7 @@ class Hook:
     timeout_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HooksConfig:
+class HooksConfig(Struct, frozen=True, kw_only=True):
     """Programs run round an upgrade and on an alarm; None: nothing is run."""
 
     pre_upgrade: Hook | None
@@ -143,8 +139,7 @@ class HooksConfig:
     on_alert: Hook | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisorConfig:
+class VisorConfig(Struct, frozen=True, kw_only=True):
     """Everything config.toml says, with defaults for what it does not say. Times in seconds."""
 
     max_number_of_first_connection_retries: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 Path = tuple[str | int, ...]
 
@@ -30,8 +31,7 @@ _SCALAR = re.compile(r"[^,\]}#\n]+")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 
 
-@dataclass(slots=True)
-class _Walk:
+class _Walk(Struct):
     text: str
     at: int = 0
     places: dict[Path, int] = field(default_factory=dict)

@@ -17,9 +17,10 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, cast
+
+from msgspec import Struct
 
 from visor_actors.install.archive_names import NameRegister, refused, shown
 from visor_actors.install.elf import ExecutableKind, describe_header
@@ -39,8 +40,7 @@ class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unpacked:
+class Unpacked(Struct, frozen=True, kw_only=True):
     """What came out: the files, relative to the destination, and which of them is the binary."""
 
     files: tuple[str, ...]

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import tomlkit
 import yaml
+from msgspec import Struct
 from tomlkit.items import AoT, Array, Item
 from tomlkit.items import Table as TomlTable
 
@@ -31,8 +31,7 @@ NOTE = "# Written by visor-actors"
 _MODE_KEPT = 0o664  # who may read it stays as the operator decided; nobody but owner and group may ever write
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
+class Provenance(Struct, frozen=True, kw_only=True):
     """What the note says. ``when`` is a date and time as text."""
 
     tag: str
@@ -42,8 +41,7 @@ class Provenance:
     when: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
+class Carried(Struct, frozen=True, kw_only=True):
     """The new file: its name and mode (the old one's), its text, and whether a stale snapshot height was left
     out.
     """
@@ -54,8 +52,7 @@ class Carried:
     dropped: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Changes:
+class _Changes(Struct, frozen=True, kw_only=True):
     """What is to be different, decided before any format is looked at. None: leave as it is."""
 
     tag: str
@@ -212,8 +209,7 @@ def _edit_yaml(text: str, changes: _Changes) -> str:
 _Edit = tuple[int, int, str]  # from, to (characters of the old text), what is written there instead
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     key: yaml.Node
     value: yaml.Node
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.home.errors import ConfigurationInvalid
 from visor_actors.home.run_config import RunConfig, load_run_config
@@ -21,16 +22,14 @@ from visor_actors.node.command import Cancellation, Surroundings
 from visor_actors.node.version import VersionUnknown, probe_version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderProblem:
+class FolderProblem(Struct, frozen=True, kw_only=True):
     """One thing that keeps a folder from being run, and what to do about it."""
 
     what: str
     next_step: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderReport:
+class FolderReport(Struct, frozen=True, kw_only=True):
     """What :func:`check_folder` found. ``version`` is what the core binary says of itself, None while
     unknown.
     """

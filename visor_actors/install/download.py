@@ -12,9 +12,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from visor_actors.install.errors import (
     InstallError,
@@ -34,8 +36,7 @@ _MIB = 1 << 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Downloaded:
+class Downloaded(Struct, frozen=True, kw_only=True):
     """A complete file. ``resumed`` is how many of its bytes an earlier attempt had brought."""
 
     path: Path
@@ -44,8 +45,7 @@ class Downloaded:
     resumed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PartState:
+class _PartState(Struct, frozen=True, kw_only=True):
     identity: str
     validator: str
     boot: str

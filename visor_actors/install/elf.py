@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 # e_machine numbers as the ELF specification assigns them, spelled the way releases spell architectures.
 _MACHINES = {
@@ -33,8 +34,7 @@ class ExecutableKind(enum.Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutableInfo:
+class ExecutableInfo(Struct, frozen=True, kw_only=True):
     """``architecture`` is None for anything but ELF; ``what`` is a phrase for messages."""
 
     kind: ExecutableKind

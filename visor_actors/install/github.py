@@ -11,9 +11,10 @@ import difflib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeGuard
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from visor_actors.install.errors import InstallError, TransferFailed, Unavailable
 from visor_actors.install.messages import FailureKind
@@ -28,8 +29,7 @@ _MOST_NAMED = 12
 _API = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Release:
+class _Release(Struct, frozen=True, kw_only=True):
     id: int
     assets: dict[str, Asset]
 

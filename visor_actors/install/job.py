@@ -14,8 +14,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.home.layout import HomeLayout
 from visor_actors.home.settings import Verify
@@ -48,13 +49,12 @@ _MIB = 1 << 20
 _WORTH_FLUSHING = 8 * _MIB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class World(Struct, frozen=True, kw_only=True):
     """What a job needs from outside, so that tests can bring their own."""
 
     tell: Callable[[JobMessage], None]
     sleep: Callable[[float], None] = time.sleep
-    rng: random.Random = random.Random()  # noqa: RUF009 - frozen, and only its state moves
+    rng: random.Random = random.Random()
 
 
 def install(order: InstallOrder, world: World) -> Installed:

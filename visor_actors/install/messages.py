@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass, fields
 from pathlib import Path
+
+from msgspec import Struct
 
 
 class Phase(enum.Enum):
@@ -65,8 +66,7 @@ class Proof(enum.Enum):
     PRESENT = "present"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
+class Verification(Struct, frozen=True, kw_only=True):
     """What proved a release genuine. ``proofs`` is never empty; ``details`` is one sentence for a person."""
 
     proofs: tuple[Proof, ...]
@@ -74,8 +74,7 @@ class Verification:
     sha256: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """How far the job is. Bytes and bytes a second; ``total`` is None while unknown."""
 
     phase: Phase
@@ -84,8 +83,7 @@ class Progress:
     rate: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class Note(Struct, frozen=True, kw_only=True):
     """Something worth an event: ``name`` is dotted (``install.retrying``); ``loud`` notes are warnings."""
 
     name: str
@@ -93,8 +91,7 @@ class Note:
     loud: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
+class Installed(Struct, frozen=True, kw_only=True):
     """The release is in ``folder``, complete. ``bytes`` is the asset's size; 0 when the folder was there
     already.
     """
@@ -104,8 +101,7 @@ class Installed:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallFailed:
+class InstallFailed(Struct, frozen=True, kw_only=True):
     """Nothing was installed. ``transient``: trying again may help, no sooner than after ``retry_after``
     seconds.
     """
@@ -137,8 +133,8 @@ _NAMES = {kind: name for name, kind in _TYPES.items()}
 def encode(message: JobMessage) -> bytes:
     """Return ``message`` as one line."""
     record: dict[str, object] = {"type": _NAMES[type(message)]}
-    for item in fields(message):
-        value = getattr(message, item.name)
+    for name in message.__struct_fields__:
+        value = getattr(message, name)
         match value:
             case enum.Enum():
                 value = value.value
@@ -152,7 +148,7 @@ def encode(message: JobMessage) -> bytes:
                 }
             case _:
                 pass
-        record[item.name] = value
+        record[name] = value
     return json.dumps(record).encode() + b"\n"
 
 

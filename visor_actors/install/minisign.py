@@ -12,11 +12,11 @@ import binascii
 import hashlib
 import mmap
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Struct
 
 _LEGACY, _PREHASHED = b"Ed", b"ED"
 _LARGEST_LEGACY = 256 << 20
@@ -30,8 +30,7 @@ class SignedByAnotherKey(SignatureInvalid):
     """The signature was made with a key that is not the configured one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublicKey:
+class PublicKey(Struct, frozen=True, kw_only=True):
     """A minisign public key."""
 
     key_id: bytes
@@ -43,8 +42,7 @@ class PublicKey:
         return self.key_id[::-1].hex().upper()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
+class Signature(Struct, frozen=True, kw_only=True):
     """A parsed signature file."""
 
     prehashed: bool

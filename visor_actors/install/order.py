@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from msgspec import Struct
+
 from visor_actors.home.layout import is_folder_name
 from visor_actors.home.settings import Verify
 
@@ -22,8 +24,7 @@ class OrderInvalid(ValueError):
     """An order that cannot be carried out as it stands; the message says which field and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """What a job may use. Seconds and MiB; ``deadline_seconds`` is wall time, enforced by whoever launched
     the job.
     """
@@ -110,7 +111,7 @@ class InstallOrder:
             source_folder=None if self.source_folder is None else str(self.source_folder),
             verify=self.verify.value,
             pinned={name: value for name, value in self.pinned.items() if name.startswith(f"{self.tag}/")},
-            limits={item.name: getattr(self.limits, item.name) for item in fields(self.limits)},
+            limits={name: getattr(self.limits, name) for name in self.limits.__struct_fields__},
         )
         return json.dumps(record).encode() + b"\n"
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from visor_actors.install.errors import (
     InstallError,
@@ -26,8 +27,7 @@ from visor_actors.install.transport import Answer, Transport
 SMALL_FILE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asset:
+class Asset(Struct, frozen=True, kw_only=True):
     """One file of a release. ``identity`` changes whenever the file's content may have; ``url`` is for
     messages.
     """
@@ -39,8 +39,7 @@ class Asset:
     sha256: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resume:
+class Resume(Struct, frozen=True, kw_only=True):
     """Ask for the rest of a file: from ``offset`` on, if its ``validator`` is still the same."""
 
     offset: int

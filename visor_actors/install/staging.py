@@ -14,10 +14,11 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from visor_actors.home.layout import HomeLayout
 from visor_actors.install.errors import Busy, StorageFailed, storage_error
@@ -33,8 +34,7 @@ class DestinationExists(Exception):
     """The destination appeared while the release was being made. It is left as it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True):
     """Who holds the lock of a release, as written into the lock file."""
 
     pid: int

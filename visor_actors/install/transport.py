@@ -10,11 +10,11 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 
 import requests
 import urllib3
+from msgspec import Struct
 from requests.auth import AuthBase
 
 import visor_actors
@@ -44,8 +44,7 @@ class _Session(requests.Session):
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hop:
+class Hop(Struct, frozen=True, kw_only=True):
     """One request of a chain of redirects: where it went and whether it carried the token."""
 
     url: str

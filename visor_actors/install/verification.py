@@ -8,8 +8,9 @@ checked is a failure. The policy only says what happens when there is none of th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.home.settings import Verify
 from visor_actors.install.checksums import ChecksumsUnclear, find_checksum, parse_pin
@@ -24,8 +25,7 @@ from visor_actors.install.minisign import (
 from visor_actors.install.order import InstallOrder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
+class Fetched(Struct, frozen=True, kw_only=True):
     """A complete download: where it lies, its SHA-256 and the digest its publisher named, both in lower-case
     hex.
     """
@@ -83,8 +83,7 @@ def verify(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sums:
+class _Sums(Struct, frozen=True, kw_only=True):
     name: str
     content: bytes
     expected: str

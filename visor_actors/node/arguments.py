@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from visor_actors.node.command import HERE, Surroundings
 from visor_actors.node.environment import node_environment
@@ -51,8 +52,7 @@ class Role(StrEnum):
 # Flags
 
 
-@dataclass(frozen=True, slots=True)
-class _Occurrence:
+class _Occurrence(Struct, frozen=True):
     """``--flag`` at ``args[start:end]``; ``value`` is None when the list ends before it."""
 
     start: int
@@ -155,8 +155,7 @@ def expand_variables(text: str, env: Mapping[str, str]) -> str:
 # Commands
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(Struct, frozen=True, kw_only=True):
     """What to execute. ``argv`` is complete: ``argv[0]`` is the executable.
 
     ``leading`` counts the arguments that come from the ``path`` of the run configuration ("vega data-node").

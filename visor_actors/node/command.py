@@ -12,10 +12,11 @@ import select
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import IO, Protocol
+
+from msgspec import Struct, field
 
 from visor_actors.node.environment import node_environment
 from visor_actors.node.errors import NodeError
@@ -56,8 +57,7 @@ class Cancelled(CommandFailed):
     """The caller gave up; the command was killed, with its whole process group."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """Where a command runs: the same as the binary it belongs to, or its files would get another owner.
 
     ``env`` is added to visor's own environment; ``user`` is a name or a number and needs the rights to become
@@ -72,8 +72,7 @@ class Surroundings:
 HERE = Surroundings()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(Struct, frozen=True, kw_only=True):
     """How it ended. ``code`` is negative for a signal; outputs hold their first ``max_output`` bytes."""
 
     code: int

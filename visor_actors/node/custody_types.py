@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InheritedOutput:
+
+class InheritedOutput(Struct, frozen=True, kw_only=True):
     """The binary writes to these descriptors of the calling process (they are passed to the shim, not closed
     here).
     """
@@ -22,8 +22,7 @@ class InheritedOutput:
     stderr: int = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputFiles:
+class OutputFiles(Struct, frozen=True, kw_only=True):
     """The shim captures stdout and stderr in ``directory/name.log``, rotated at line ends.
 
     A file grows to ``max_bytes`` (and the rest of its last line), then becomes ``name.log.1``; ``keep`` of
@@ -39,8 +38,7 @@ class OutputFiles:
 Output = InheritedOutput | OutputFiles
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchOrder:
+class LaunchOrder(Struct, frozen=True, kw_only=True):
     """Everything a shim needs to start one incarnation of a binary. No shell is involved.
 
     ``executable`` is a path (no search); ``argv`` includes ``argv[0]``; ``env`` is the whole environment.
@@ -61,8 +59,7 @@ class LaunchOrder:
     home_lock: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningBinary:
+class RunningBinary(Struct, frozen=True, kw_only=True):
     """One live incarnation. ``incarnation`` counts the starts of the slot, over all shims and visors.
 
     ``start_ticks`` and ``boot_id`` make ``pid`` unique for all time. ``adopted``: the shim is not the
@@ -81,8 +78,7 @@ class RunningBinary:
     stopping: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExitRecord:
+class ExitRecord(Struct, frozen=True, kw_only=True):
     """How one incarnation ended. Nothing of it runs any more and its lock is free.
 
     Exactly one of ``code`` and ``signal`` is set if ``known``; both are None when nobody could know (the
@@ -105,8 +101,7 @@ class ExitRecord:
     last_lines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HolderInfo:
+class HolderInfo(Struct, frozen=True, kw_only=True):
     """Who keeps a slot from being used. ``pid`` is None when the holder cannot be seen from here (another
     container).
     """
@@ -116,8 +111,7 @@ class HolderInfo:
     problem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
+class Hello(Struct, frozen=True, kw_only=True):
     """The state of a slot at the moment of attaching.
 
     ``exits`` are those that nobody has acknowledged yet, oldest first. ``held_by`` is set while something
@@ -163,8 +157,7 @@ class StopStep(enum.Enum):
     NOTHING_RUNS = "nothing-runs"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Struct, frozen=True, kw_only=True):
     """The order was carried out: the binary's own code runs (exec succeeded).
 
     ``unguarded`` says why it does not hold a lock in the node's own home; None if it does.
@@ -175,8 +168,7 @@ class Started:
     unguarded: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartRefused:
+class StartRefused(Struct, frozen=True, kw_only=True):
     """The order was not carried out and nothing of it runs. ``problem`` and ``next_step`` are sentences for
     the operator.
     """
@@ -187,8 +179,7 @@ class StartRefused:
     next_step: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exited:
+class Exited(Struct, frozen=True, kw_only=True):
     """A binary ended, with everything it left behind. Answer with ``acknowledge`` once it has been dealt
     with.
     """
@@ -196,8 +187,7 @@ class Exited:
     record: ExitRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopProgress:
+class StopProgress(Struct, frozen=True, kw_only=True):
     """A stop goes on. ``request`` is None when leftovers of a binary that ended by itself are removed."""
 
     request: int | None
@@ -205,8 +195,7 @@ class StopProgress:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogsDropped:
+class LogsDropped(Struct, frozen=True, kw_only=True):
     """Output of the binary could not be written and was dropped: ``dropped`` bytes since the last such
     message.
     """
@@ -216,8 +205,7 @@ class LogsDropped:
     problem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(Struct, frozen=True, kw_only=True):
     """A command other than a start was not carried out."""
 
     request: int | None

@@ -20,7 +20,8 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.node.arguments import FlagWithoutValue, flag_value, with_flag, without_flag
 from visor_actors.node.errors import NodeError
@@ -43,21 +44,18 @@ class StartKind(enum.StrEnum):
     """The first start of a release, at its upgrade height."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoDataNode:
+class NoDataNode(Struct, frozen=True):
     """The run configuration has no data node."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotAsked:
+class NotAsked(Struct, frozen=True):
     """There is a data node, and its history was not asked for."""
 
 
 History = Segment | NoSegment | Unreadable | NotAsked | NoDataNode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeightFacts:
+class HeightFacts(Struct, frozen=True, kw_only=True):
     """All that the plan depends on.
 
     ``core_args`` are the core's arguments in the run configuration. ``upgrade_height`` is the height of the
@@ -94,8 +92,7 @@ class StartRefused(NodeError):
         self.next_step = next_step
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeightPlan:
+class HeightPlan(Struct, frozen=True, kw_only=True):
     """What to start the core with, and why. ``height`` is set for ``PASS`` only.
 
     ``reason`` is a clause for the log; ``warning`` a sentence an operator should see, or None; ``next_step``

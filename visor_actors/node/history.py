@@ -7,7 +7,7 @@ one it asks the API), and must have ended before the data node starts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from visor_actors.node import bounded_json
 from visor_actors.node.arguments import (
@@ -24,8 +24,7 @@ from visor_actors.node.command import Cancellation, CommandFailed, Finished, run
 _NO_SEGMENTS = "no history segments found"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class Segment(Struct, frozen=True, kw_only=True):
     """The latest segment. Block heights; ``from_height`` is 0 where the node left it out."""
 
     from_height: int
@@ -33,13 +32,11 @@ class Segment:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NoSegment:
+class NoSegment(Struct, frozen=True):
     """The data node has no history yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(Struct, frozen=True):
     """The query failed; ``problem`` is a clause that says how."""
 
     problem: str

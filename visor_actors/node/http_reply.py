@@ -10,7 +10,8 @@ are never asked for.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MAX_HEAD = 16 * 1024
 MAX_HEADER_LINES = 100
@@ -38,8 +39,7 @@ class ReplyCutShort(Exception):
         self.received = received
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """A whole reply. ``headers`` have lower-case names. ``reusable``: the connection may carry another
     request."""
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Orphan:
+
+class Orphan(Struct, frozen=True, kw_only=True):
     """A collected process. ``status`` is its wait status (see ``os.waitstatus_to_exitcode``)."""
 
     pid: int

@@ -7,7 +7,7 @@ The node's admin server speaks JSON-RPC 1.0: ``params`` is an array of one, the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from visor_actors.node import bounded_json
 from visor_actors.node.bounded_json import Json, JsonRefused, kind
@@ -17,8 +17,7 @@ MAX_HEIGHT = 2**63 - 1  # the node's snapshot height flag is a signed 64 bit num
 MAX_TAG = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(Struct, frozen=True, kw_only=True):
     """A release the network has accepted: its tag as voted (never empty) and its upgrade height (at least
     1)."""
 
@@ -26,16 +25,14 @@ class Release:
     height: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpgradeStatus:
+class UpgradeStatus(Struct, frozen=True, kw_only=True):
     """One answer. ``release`` alone may be stale or withdrawn again; only ``ready`` allows a switch."""
 
     release: Release | None
     ready: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RpcReply:
+class RpcReply(Struct, frozen=True, kw_only=True):
     """The envelope of an answer, checked for shape: ``error`` is None unless the node reports one."""
 
     id: Json

@@ -4,16 +4,16 @@ node at all."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.node import bounded_json
 from visor_actors.node.command import HERE, Cancellation, CommandFailed, Surroundings, run
 from visor_actors.node.errors import NodeError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionAnswer:
+class VersionAnswer(Struct, frozen=True, kw_only=True):
     """What the binary said. ``version`` is never empty and starts with ``v`` in a release; ``hash`` may be
     empty."""
 

@@ -22,8 +22,9 @@ import enum
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from visor_actors.node import bounded_json
 from visor_actors.node.bounded_json import JsonRefused
@@ -42,8 +43,7 @@ _WAITING = "waiting for data node to get ready for upgrade"
 _INFO = re.compile(r"\bINFO\b")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedHeight:
+class SignedHeight(Struct, frozen=True, kw_only=True):
     """The height a validator signed last. ``age``: seconds from that signature to the core's end, None if
     unknown."""
 
@@ -51,8 +51,7 @@ class SignedHeight:
     age: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogEvidence:
+class LogEvidence(Struct, frozen=True, kw_only=True):
     """What the last lines of the core's last run say.
 
     ``marked``: the core said that it is ready to be shut down. ``snapshots`` are the heights of which
@@ -65,8 +64,7 @@ class LogEvidence:
     tells: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestHeight:
+class RestHeight(Struct, frozen=True, kw_only=True):
     """The last height REST told. ``age``: seconds from then to the core's end (or to now, where that is
     unknown).
 
@@ -78,8 +76,7 @@ class RestHeight:
     pace: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Witnesses:
+class Witnesses(Struct, frozen=True, kw_only=True):
     """Everything that could be found. None: there is no such witness. ``segment_end`` is the data node's.
 
     ``stopped_in_order``: the core was asked to stop and ended with exit code 0.
@@ -100,8 +97,7 @@ class Doneness(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeightVerdict:
+class HeightVerdict(Struct, frozen=True, kw_only=True):
     """The answer, and the clauses that led to it or that left it open."""
 
     doneness: Doneness

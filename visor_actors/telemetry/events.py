@@ -11,7 +11,8 @@ import enum
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 Scalar = str | int | float | bool | None
 
@@ -26,8 +27,7 @@ class Severity(enum.IntEnum):
     ALARM = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class Trouble(Struct, frozen=True, kw_only=True):
     """An exception as data: its type's name, its message and its traceback as text. No live exception."""
 
     type_name: str
@@ -35,8 +35,7 @@ class Trouble:
     traceback: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """One thing that happened.
 
     ``name`` is stable and dotted (``binary.exited``, ``upgrade.ready``); ``message`` is one sentence for a

@@ -15,8 +15,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import Struct
 
 from visor_actors import __version__
 from visor_actors.telemetry.events import Event, Scalar, Severity
@@ -35,8 +36,7 @@ _WAITING = 100
 _RELEASE = f"visor-actors@{__version__}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentryStatistics:
+class SentryStatistics(Struct, frozen=True, kw_only=True):
     """What became of the events: handed to the SDK, held back by the rate limit, lost; and why the last was
     lost.
     """
@@ -245,8 +245,7 @@ class TestResult(enum.Enum):
     __test__ = False  # no test, whatever its name makes of it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestOutcome:
+class TestOutcome(Struct, frozen=True, kw_only=True):
     """The result of :func:`send_test`; ``detail`` is what was lost and why, or the id of the report."""
 
     result: TestResult

@@ -4,8 +4,9 @@ world."""
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from visor_actors.actor import Address, CancelToken, Context, JobDone, JobFailed, Request, Token
 from visor_actors.actor.clock import Clock
@@ -15,8 +16,7 @@ from visor_actors.testing.clock import FakeClock
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Job:
+class Job(Struct):
     """A job that was asked for. It runs when the test calls :meth:`RecordingContext.finish_job`."""
 
     function: Callable[[CancelToken], object]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from visor_actors.actor import Actor, Context, Request
 from visor_actors.testing.probe import Probe
@@ -21,15 +22,13 @@ class StartedTwice(AssertionError):
     """Two incarnations of one child were alive at the same time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Do:
+class Do(Struct, frozen=True):
     """Told to a FaultyActor: run ``action`` in ``handle``."""
 
     action: Action
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lived:
+class Lived(Struct, frozen=True, kw_only=True):
     """What a FaultyActor records in the probe: ``what`` is init, terminate or the message it handled."""
 
     name: str

@@ -10,15 +10,15 @@ import gc
 import os
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 SETTLE = 3.0
 """Seconds that things may take to go. Only a leak costs that much."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
+class Inventory(Struct, frozen=True, kw_only=True):
     """What the process has at one moment. ``descriptors`` maps the number to what it refers to."""
 
     threads: frozenset[threading.Thread]
@@ -26,8 +26,7 @@ class Inventory:
     children: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaks:
+class Leaks(Struct, frozen=True, kw_only=True):
     """What there is now and was not before. False if that is nothing."""
 
     threads: tuple[str, ...]
