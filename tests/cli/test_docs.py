@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.running import DOCS
 from visor_actors.cli.framework import Command, Group
-from visor_actors.cli.main import visor
+from visor_actors.cli.group import visor
 from visor_actors.cli.reference import commands
 from visor_actors.home.config_keys import CONFIG_KEYS
 

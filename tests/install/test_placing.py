@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.install.conftest import ASSET, RUN_CONFIG, TAG, Bench
@@ -203,7 +204,7 @@ def test_a_full_disk_leaves_nothing_that_looks_installed(bench: Bench, small_dis
     (home / "genesis" / "run-config.toml").write_text(RUN_CONFIG)
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     (small_disk / "filler").write_bytes(bytes(max(0, free - room)))
-    order = dataclasses.replace(
+    order = msgspec.structs.replace(
         bench.order, home=home, source_folder=home / "genesis", limits=Limits(reserve_mib=0, attempts=1)
     )
     full = dataclasses.replace(bench, home=home, order=order)

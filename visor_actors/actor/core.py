@@ -25,7 +25,6 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from random import Random
 from typing import assert_never
 
@@ -70,8 +69,9 @@ from visor_actors.actor.ledger import Child, Cycle, CyclePhase, Phase
 from visor_actors.actor.lifecycle import LIVE, ChildState, Step, advance
 from visor_actors.actor.spec import OnExhausted, Restart, Strategy, SupervisorSpec
 
+_NEVER: Mapping[str, int] = {}
 
-@dataclass(slots=True)
+
 class SupervisorCore:
     """One supervisor's decisions. Not thread-safe: its owner calls :meth:`handle` from one thread.
 
@@ -79,29 +79,25 @@ class SupervisorCore:
     counting).
     """
 
-    spec: SupervisorSpec
-    rng: Random
-    generations: Mapping[str, int] = field(default_factory=dict)
-    phase: Phase = field(default=Phase.NEW, init=False)
-    children: dict[str, Child] = field(init=False)
-    _window: RestartWindow = field(init=False)
-    _cycles: list[Cycle] = field(default_factory=list, init=False)
-    _cycle_numbers: int = field(default=0, init=False)
-    _armed: dict[TimerKey, None] = field(default_factory=dict, init=False)
-    _deferred: list[ChildExited] = field(default_factory=list, init=False)
-    _outcome: Finished = field(default=Finished(ExitReason.REQUESTED, None), init=False)
-    _effects: list[Effect] = field(default_factory=list, init=False)
-
-    def __post_init__(self) -> None:
-        self._window = RestartWindow(self.spec.intensity)
-        self.children = {}
-        for spec in self.spec.children:
-            own = None if isinstance(spec, SupervisorSpec) or spec.intensity is None else spec.intensity
-            self.children[spec.id] = Child(
-                spec=spec,
-                backoff=spec.backoff,
+    def __init__(self, *, spec: SupervisorSpec, rng: Random, generations: Mapping[str, int] = _NEVER) -> None:
+        self.spec = spec
+        self.rng = rng
+        self.phase = Phase.NEW
+        self.children: dict[str, Child] = {}
+        self._window = RestartWindow(spec.intensity)
+        self._cycles: list[Cycle] = []
+        self._cycle_numbers = 0
+        self._armed: dict[TimerKey, None] = {}
+        self._deferred: list[ChildExited] = []
+        self._outcome = Finished(ExitReason.REQUESTED, None)
+        self._effects: list[Effect] = []
+        for child in spec.children:
+            own = None if isinstance(child, SupervisorSpec) or child.intensity is None else child.intensity
+            self.children[child.id] = Child(
+                spec=child,
+                backoff=child.backoff,
                 window=None if own is None else RestartWindow(own),
-                generation=self.generations.get(spec.id, 0),
+                generation=generations.get(child.id, 0),
             )
 
     @property

@@ -6,10 +6,9 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from visor_actors.actor.failure import Failure
 
@@ -72,8 +71,7 @@ class ReplyPort(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What a receiver gets for ``context.request`` or ``ActorSystem.ask``. Answer it with
     ``context.reply``, now or later.
 
@@ -84,7 +82,7 @@ class Request:
     token: Token
     sender: Address | None
     expires: float
-    port: ReplyPort = field(repr=False, compare=False)
+    port: ReplyPort
 
 
 class JobDone(Struct, frozen=True):

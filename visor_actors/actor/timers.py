@@ -5,16 +5,16 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 
-@dataclass(slots=True, order=True)
-class _Timer:
+class _Timer(Struct, order=True):
     deadline: float
-    serial: int
-    message: object = field(compare=False)
-    key: Hashable = field(compare=False)
-    cancelled: bool = field(default=False, compare=False)
+    serial: int  # no two are the same, so what follows is never compared
+    message: object
+    key: Hashable
+    cancelled: bool = False
 
 
 class TimerQueue:

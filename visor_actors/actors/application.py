@@ -1,5 +1,4 @@
-"""``visor-actors run`` from the inside: take the home, build the world, run the tree, leave with the right
-code.
+"""``visor-actors run`` from the inside: build the world, run the tree, leave with the right code.
 
 The main thread serves the root supervisor. Signals reach it through a pipe, so a handler never interrupts
 anything.
@@ -12,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from msgspec import Struct
@@ -34,8 +33,7 @@ from visor_actors.actors.trials import Trials
 from visor_actors.actors.world import Departure, Intent, Settings, World
 from visor_actors.home.config import LoadedConfig
 from visor_actors.home.journal import Journal, JournalUnavailable
-from visor_actors.home.layout import HomeLayout
-from visor_actors.home.lock import HomeLock
+from visor_actors.home.layout import Finding, HomeLayout
 from visor_actors.home.settings import OnExit, VisorConfig
 from visor_actors.telemetry.counters import EventCounters
 from visor_actors.telemetry.events import Event, EventBus, Severity
@@ -50,32 +48,35 @@ IMPATIENT_SIGNALS = 3
 """The third signal to stop ends visor at once and leaves the node to the next one."""
 
 
-def run_visor(layout: HomeLayout, *, loaded: LoadedConfig, api_factory: ApiFactory | None) -> int:
+def run_visor(
+    layout: HomeLayout,
+    *,
+    loaded: LoadedConfig,
+    findings: Sequence[Finding] = (),
+    api_factory: ApiFactory | None,
+) -> int:
     """Run visor on a home until it is told to leave; return the exit code. Call it on the main thread, once a
-    process.
+    process, holding the home's lock.
 
-    Blocks. Raises :class:`~visor_actors.home.lock.HomeLocked` if another visor has the home,
-    :class:`~visor_actors.home.errors.HomeUnusable` if it cannot be used at all.
+    ``findings`` are what was doubtful about the home when it was prepared. Blocks.
     """
-    findings = layout.prepare_private()
-    with HomeLock.acquire(layout.root):
-        journal_trouble = _journal_trouble(layout)
-        application = _Application(layout, loaded, api_factory)
-        for finding in findings:
-            application.emit(
-                "home.doubtful",
-                f"{finding.path}: {finding.message}",
-                severity=Severity.WARNING,
-                next_step=finding.next_step,
-            )
-        if journal_trouble is not None:
-            application.emit(
-                "journal.set-aside",
-                journal_trouble,
-                severity=Severity.ALARM,
-                next_step="see that `current` leads to the release that should run, before the next upgrade",
-            )
-        return application.run()
+    journal_trouble = _journal_trouble(layout)
+    application = _Application(layout, loaded, api_factory)
+    for finding in findings:
+        application.emit(
+            "home.doubtful",
+            f"{finding.path}: {finding.message}",
+            severity=Severity.WARNING,
+            next_step=finding.next_step,
+        )
+    if journal_trouble is not None:
+        application.emit(
+            "journal.set-aside",
+            journal_trouble,
+            severity=Severity.ALARM,
+            next_step="see that `current` leads to the release that should run, before the next upgrade",
+        )
+    return application.run()
 
 
 def _journal_trouble(layout: HomeLayout) -> str | None:
@@ -83,7 +84,7 @@ def _journal_trouble(layout: HomeLayout) -> str | None:
 
     Looked at before anything else opens the file: whoever comes second finds a new one.
     """
-    ran_before = layout.slot(Slot.CORE).exists()
+    ran_before = any(layout.slot(Slot.CORE).glob("state.*"))
     missing = not layout.journal.exists()
     try:
         with Journal.open(layout.journal) as journal:

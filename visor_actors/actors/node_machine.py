@@ -20,9 +20,8 @@ delay passes,
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from visor_actors.actors.addresses import Slot
 from visor_actors.actors.messages import NodePhase, Occasion, RunOrder, StopPurpose
@@ -246,8 +245,7 @@ class SlotStatus(enum.Enum):
 _OCCUPIED = (SlotStatus.STARTING, SlotStatus.RUNNING, SlotStatus.STOPPING)
 
 
-@dataclass(slots=True, kw_only=True)
-class NodeMachine:
+class NodeMachine(Struct, kw_only=True):
     """The state, and :meth:`handle` to move it on. Owned by one thread."""
 
     restarts_max: int

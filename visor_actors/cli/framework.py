@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 from msgspec import Struct
 
+from visor_actors.cli.plain_run import absolute_home
+
 if TYPE_CHECKING:
     from visor_actors.api.client import ControlClient
     from visor_actors.home import HomeLayout
@@ -37,10 +39,10 @@ class Invocation(Struct, frozen=True, kw_only=True):
     @property
     def home(self) -> Path:
         """The home folder, absolute. Raises a usage error if nobody said which."""
-        named = self.home_option or (Path(text) if (text := os.environ.get("VISOR_HOME")) else None)
-        if named is None:
+        named = self.home_option or os.environ.get("VISOR_HOME")
+        if not named:
             raise click.UsageError("Which home folder? Use --home PATH, or set VISOR_HOME.")
-        return Path(os.path.abspath(named.expanduser()))
+        return absolute_home(named)
 
     @property
     def layout(self) -> HomeLayout:

@@ -1,34 +1,14 @@
-"""The entry point of ``visor-actors``: options, the table of commands, and the exit code."""
+"""The entry point of ``visor-actors``: which way a command line goes, and the exit code."""
 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 
-import click
-
-from visor_actors.cli.commands import COMMANDS, LazyGroup
-from visor_actors.cli.framework import home_option, output_option
+from visor_actors.cli.plain_run import home_of_plain_run
 from visor_actors.telemetry.streams import keep_standard_streams
-
-_HELP = """Runs a blockchain node's binaries and carries protocol upgrades out at the exact block.
-
-Every command works on one home folder: say which with --home or VISOR_HOME. Ask a command for its --help
-to see examples."""
-
-
-@click.group(
-    cls=LazyGroup,
-    help=_HELP,
-    table=COMMANDS,
-    examples=("visor-actors init --home /srv/visor", "visor-actors run --home /srv/visor"),
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@home_option
-@output_option
-def visor(**_options: object) -> None:
-    """The group itself does nothing; its options are read by the commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,27 +19,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     keep_standard_streams()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = visor.main(args=arguments, prog_name="visor-actors", standalone_mode=False)
-        code = result if isinstance(result, int) else 0
+        code = _carry_out(words)
         if sys.stdout is not None:  # as it is when a caller has closed it
             sys.stdout.flush()
     except BrokenPipeError:  # piped into `head`: nothing went wrong
         code = _output_gone()
     except BaseException as error:
-        from visor_actors.cli.errors import report
+        from visor_actors.cli.report import report
 
         try:
-            code = report(error, sys.argv[1:] if arguments is None else arguments)
+            code = report(error, words)
         except BrokenPipeError:
             code = _output_gone()
     sys.exit(code)
 
 
+def _carry_out(words: list[str]) -> int:
+    home = home_of_plain_run(words, os.environ)
+    if home is not None:
+        from visor_actors.cli.running import run_home
+
+        run_home(home)
+    from visor_actors.cli.group import visor
+
+    result = visor.main(args=words, prog_name="visor-actors", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
 def _output_gone() -> int:
     """Let nothing be flushed into the closed pipe on the way out. Exits with 1, as click does."""
-    import os
-
     silent = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(silent, stream.fileno())

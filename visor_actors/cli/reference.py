@@ -115,7 +115,7 @@ def documents() -> Mapping[str, type[Any]]:
 
 def commands() -> Iterator[tuple[str, click.Command]]:
     """Yield every command that can be called, with its full name."""
-    from visor_actors.cli.main import visor
+    from visor_actors.cli.group import visor
 
     context = click.Context(visor)
     for name in visor.list_commands(context):

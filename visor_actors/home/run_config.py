@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from visor_actors.home.brands import DEFAULT_BRAND, Brand, brand, is_brand_word
+from visor_actors.home.discretion import representation
 from visor_actors.home.documents import Document, read_document
 from visor_actors.home.errors import ConfigurationInvalid
 from visor_actors.home.kinds import Key, did_you_mean, show
@@ -25,8 +25,7 @@ HTTP_PATH = "/rpc"
 UNLIMITED = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BinaryConfig:
+class BinaryConfig(Struct, frozen=True, kw_only=True):
     """One binary. ``path`` and ``working_directory`` are absolute; ``env`` is added to visor's own
     environment.
 
@@ -35,12 +34,15 @@ class BinaryConfig:
     """
 
     path: Path
-    args: tuple[str, ...] = field(default=(), repr=False)
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
     working_directory: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     user: str | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return representation(self, without=frozenset({"args", "env"}))
 
 
 class RpcConfig(Struct, frozen=True, kw_only=True):

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec import Struct
+
+from visor_actors.home.discretion import representation
 
 
 class OnExit(enum.Enum):
@@ -110,25 +111,29 @@ class ApiConfig(Struct, frozen=True, kw_only=True):
     token_file: Path | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentryConfig:
+class SentryConfig(Struct, frozen=True, kw_only=True):
     """Error reporting. Off while ``dsn`` is None. The DSN is a secret: it is left out of the
     representation.
     """
 
-    dsn: str | None = field(repr=False)
+    dsn: str | None
     environment: str | None
     sample_rate: float
 
+    def __repr__(self) -> str:
+        return representation(self, without=frozenset({"dsn"}))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
+
+class Hook(Struct, frozen=True, kw_only=True):
     """A program of the operator's. ``argv[0]`` is its path; arguments may be secret and are left out of the
     representation.
     """
 
-    argv: tuple[str, ...] = field(repr=False)
+    argv: tuple[str, ...]
     timeout_seconds: float
+
+    def __repr__(self) -> str:
+        return representation(self, without=frozenset({"argv"}))
 
 
 class HooksConfig(Struct, frozen=True, kw_only=True):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from visor_actors.home.discretion import representation
 from visor_actors.home.layout import is_folder_name
 from visor_actors.home.settings import Verify
 
@@ -42,8 +42,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     reserve_mib: int = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallOrder:
+class InstallOrder(Struct, frozen=True, kw_only=True):
     """Everything a job needs to put one release into ``home / folder_name``.
 
     ``source_folder`` holds the run configuration that is carried over. ``asset_name`` None means the usual
@@ -63,7 +62,7 @@ class InstallOrder:
     api_url: str = DEFAULT_API_URL
     asset_name: str | None = None
     binary_name: str | None = None
-    token: str | None = field(default=None, repr=False)
+    token: str | None = None
     verify: Verify = Verify.IF_AVAILABLE
     checksum_asset: str | None = None
     public_key: str | None = None
@@ -71,7 +70,10 @@ class InstallOrder:
     max_size_mib: int = 1024
     source: str | None = None
     requested_by: str = "visor"
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
+
+    def __repr__(self) -> str:
+        return representation(self, without=frozenset({"token"}))
 
     def __post_init__(self) -> None:
         if not self.tag or "\0" in self.tag:
@@ -104,7 +106,7 @@ class InstallOrder:
         """Return the order as the JSON line a job reads. It holds the token: write it to nothing but a job's
         stdin.
         """
-        record = {item.name: getattr(self, item.name) for item in fields(self)}
+        record = {name: getattr(self, name) for name in self.__struct_fields__}
         record.update(
             protocol=PROTOCOL,
             home=str(self.home),

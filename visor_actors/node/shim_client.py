@@ -36,9 +36,14 @@ from visor_actors.node.custody_types import (
     ShimMessage,
     Started,
 )
-from visor_actors.node.shim_process import find_shim, launch_shim, reap_shims
+from visor_actors.node.shim_process import (
+    LINGER_SECONDS,
+    find_shim,
+    launch_shim,
+    reap_shims,
+    take_warm_shim,
+)
 
-LINGER_SECONDS = 30.0
 _SEND_SECONDS = 2.0
 _LAUNCHES = 5
 
@@ -73,7 +78,7 @@ class ShimConnection:
         launches = 0
         while True:
             try:
-                sock = _connect(slot_dir)
+                sock = take_warm_shim(slot_dir) or _connect(slot_dir)
             except BlockingIOError:  # many wait to be accepted
                 if time.monotonic() >= deadline:
                     raise _unresponsive(slot_dir) from None

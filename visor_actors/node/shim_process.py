@@ -16,8 +16,33 @@ PROGRAM = Path(__file__).resolve().parent.parent / "shim" / "main.py"
 # What a shim needs of our environment. Not all of it: that may hold secrets, and shims live long.
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ")
 
+LINGER_SECONDS = 30.0
+"""How long a shim stays when its slot is vacant and nobody is attached."""
+
 _lock = threading.Lock()
 _children: set[int] = set()
+_warm: dict[Path, socket.socket] = {}
+
+
+def warm_up_shim(slot_dir: Path) -> None:
+    """Have a shim of the slot come up beside what the caller goes on with, unless one lives. Never raises.
+
+    Whatever fails here fails again, and is told, when the slot is attached to.
+    """
+    with contextlib.suppress(OSError):
+        slot_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if find_shim(slot_dir) is None:
+            connection = launch_shim(slot_dir, linger=LINGER_SECONDS)
+            with _lock:
+                former, _warm[slot_dir] = _warm.get(slot_dir), connection
+            if former is not None:
+                former.close()
+
+
+def take_warm_shim(slot_dir: Path) -> socket.socket | None:
+    """The first connection of the shim that :func:`warm_up_shim` has started, once; None if there is none."""
+    with _lock:
+        return _warm.pop(slot_dir, None)
 
 
 def launch_shim(slot_dir: Path, *, linger: float) -> socket.socket:
