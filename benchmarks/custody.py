@@ -24,6 +24,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from upgrade import Stamps as NodeStamps
+from upgrade import compile_node, make_home, running
+
 from visor_actors.node.custody_types import Exited, LaunchOrder, OutputFiles, Started
 from visor_actors.node.shim_client import ShimConnection
 
@@ -201,25 +204,23 @@ def measure_capture(
 
 
 class Visor:
-    """A home whose core (and data node) are stamping children, and a ``run`` in it."""
+    """A home whose core is a stamping child, and a ``run`` in it."""
 
-    def __init__(self, folder: Path, child: Path, *, data_node: bool) -> None:
+    def __init__(self, folder: Path, child: Path) -> None:
         self.home = folder / "home"
         genesis = self.home / "genesis"
         genesis.mkdir(parents=True)
         shutil.copy(child, genesis / "node")
-        self.stamps = {"core": Stamps(folder / "core"), "data": Stamps(folder / "data")}
+        self.stamps = Stamps(folder / "core")
         (self.home / "config.toml").write_text(
             "maxNumberOfRestarts = 1000000\nrestartsDelaySeconds = 0\npollIntervalSeconds = 2\n"
             "[autoInstall]\nenabled = false\n"
         )
         text = (
             'name = "genesis"\n[fury.binary]\npath = "node"\n'
-            f'args = ["{self.stamps["core"].path}", "crash"]\n'
+            f'args = ["{self.stamps.path}", "crash"]\n'
             f'[fury.rpc]\nsocketPath = "{folder}/node.sock"\nhttpPath = "/rpc"\n'
         )
-        if data_node:
-            text += f'[data_node.binary]\npath = "node"\nargs = ["{self.stamps["data"].path}", "crash"]\n'
         (genesis / "run-config.toml").write_text(text)
         self.started_at = 0
         self.log = (folder / "visor.log").open("wb")
@@ -245,7 +246,7 @@ class Visor:
                     found.append(int(entry.name))
             except OSError:
                 continue
-        pids = [pid for stamps in self.stamps.values() for event, _, pid in stamps.read() if event == "exec"]
+        pids = [pid for event, _, pid in self.stamps.read() if event == "exec"]
         return found + [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
     def shims(self) -> list[int]:
@@ -279,10 +280,10 @@ def measure_run(folder: Path, child: Path, rounds: int) -> dict[str, object]:
     for number in range(rounds):
         place = folder / f"run{number}"
         place.mkdir()
-        visor = Visor(place, child, data_node=False)
+        visor = Visor(place, child)
         try:
             visor.run()
-            at, _ = visor.stamps["core"].wait_for("exec", 1)
+            at, _ = visor.stamps.wait_for("exec", 1)
             first.append(at - visor.started_at)
             time.sleep(0.3)
             gone.append(visor.stop())
@@ -293,8 +294,8 @@ def measure_run(folder: Path, child: Path, rounds: int) -> dict[str, object]:
 
 def measure_restarts(folder: Path, child: Path, rounds: int) -> dict[str, object]:
     folder.mkdir()
-    visor = Visor(folder, child, data_node=False)
-    stamps = visor.stamps["core"]
+    visor = Visor(folder, child)
+    stamps = visor.stamps
     gaps: list[int] = []
     try:
         visor.run()
@@ -310,15 +311,20 @@ def measure_restarts(folder: Path, child: Path, rounds: int) -> dict[str, object
         visor.clean_up()
 
 
-def measure_rest(folder: Path, child: Path, seconds: float) -> dict[str, object]:
+def measure_rest(folder: Path, seconds: float) -> dict[str, object]:
+    """Visor beside a core that answers its RPC, and a data node, when nothing happens."""
     folder.mkdir()
-    visor = Visor(folder, child, data_node=True)
-    try:
-        pid = visor.run()
-        visor.stamps["core"].wait_for("exec", 1)
-        visor.stamps["data"].wait_for("exec", 1)
+    binary = compile_node(folder)
+    home = make_home(folder, binary, 0, data_node=True)
+    config = home / "config.toml"
+    config.write_text(config.read_text().replace("pollIntervalSeconds = 0.5", "pollIntervalSeconds = 2"))
+    with running(home, folder / "visor.log") as visor:
+        answers = NodeStamps(folder / "stamps", visor)
+        answers.wait("core", "v1.0.0", "asked")
+        answers.wait("data_node", "v1.0.0", "exec")
         time.sleep(5.0)
-        everybody = [pid, *visor.shims()]
+        locks = home.glob(".visor/shims/*/shim.lock")
+        everybody = [visor.pid, *(int(lock.read_text().split()[0]) for lock in locks)]
         cpu, switched = sum(map(cpu_seconds, everybody)), sum(map(switches, everybody))
         time.sleep(seconds)
         minute = 60.0 / seconds
@@ -330,8 +336,6 @@ def measure_rest(folder: Path, child: Path, seconds: float) -> dict[str, object]
                 "context_switches_per_minute": round((sum(map(switches, everybody)) - switched) * minute),
             }
         }
-    finally:
-        visor.clean_up()
 
 
 # others, where they are installed
@@ -424,7 +428,7 @@ def main() -> int:
             parts += [
                 lambda: measure_run(folder, child, max(3, arguments.rounds // 3)),
                 lambda: measure_restarts(folder / "restarts", child, arguments.rounds),
-                lambda: measure_rest(folder / "rest", child, arguments.rest),
+                lambda: measure_rest(folder / "rest", arguments.rest),
             ]
         else:
             print("visor-actors is not installed here: only the shim is measured")

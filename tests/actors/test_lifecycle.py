@@ -143,6 +143,10 @@ class Lifecycle:
             last_lines=("the last line",),
         )
 
+    def wait_for_news(self) -> None:
+        """Let the time pass for which a start that is on its way may put off the news."""
+        self.hear(self.context.timers["tell"][1])
+
     def die(self, binary: RunningBinary, *, code: int = 1) -> ExitRecord:
         record = self.exit_of(binary, code=code)
         self.hear(BinaryExited(slot=Slot.CORE, record=record))
@@ -177,6 +181,42 @@ def test_an_exit_is_counted_kept_and_acknowledged(node: Lifecycle) -> None:
     assert history(node) == ["binary.exited"], "the history has it before anybody is told"
     (event,) = node.stage.said("binary.exited")
     assert event.lines == ("the last line",)
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Iterator[Lifecycle]:
+    """A lifecycle that starts a binary again without delay."""
+    lifecycle = Lifecycle(stage=Stage(root=tmp_path / "home", config="restartsDelaySeconds = 0\n"))
+    yield lifecycle
+    lifecycle.actor.terminate()
+
+
+NEWS = ["binary.exited", "node.failed", "node.restarting", "binary.starting"]
+
+
+def test_nothing_is_told_of_an_exit_before_the_next_start_is_ordered(prompt: Lifecycle) -> None:
+    record = prompt.die(prompt.bring_up())
+    said_before, told_before = len(prompt.stage.events), len(prompt.to_core())
+    assert prompt.state.phase is NodePhase.ASKING
+    assert not prompt.stage.said("binary.exited")
+    assert history(prompt) == ["binary.exited"], "kept it is at once"
+    prompt.order()
+    start, acknowledgement = prompt.to_core()[told_before:]
+    assert isinstance(start, StartBinary)
+    assert acknowledgement == AcknowledgeExit(incarnation=record.incarnation)
+    assert [event.name for event in prompt.stage.events[said_before:]] == NEWS
+
+
+def test_a_start_that_takes_its_time_does_not_put_off_the_news(prompt: Lifecycle) -> None:
+    prompt.die(prompt.bring_up())
+    prompt.wait_for_news()
+    assert [event.name for event in prompt.stage.events[-3:]] == NEWS[:3]
+
+
+def test_news_that_were_put_off_are_told_by_an_incarnation_that_ends(prompt: Lifecycle) -> None:
+    prompt.die(prompt.bring_up())
+    prompt.begin()
+    assert [event.name for event in prompt.stage.events[-3:]] == NEWS[:3]
 
 
 def test_an_exit_that_is_told_again_is_acknowledged_and_not_counted_again(node: Lifecycle) -> None:
@@ -394,6 +434,7 @@ def test_without_a_journal_the_node_is_kept_up_all_the_same(tmp_path: Path) -> N
         assert node.report.restarts == 1
         node.hear(BinaryExited(slot=Slot.CORE, record=record))
         assert node.report.restarts == 1, "counted once even so"
+        node.wait_for_news()
         assert len(stage.said("journal.unavailable")) == 2, "one alarm a start of the node, not one a write"
         node.bring_up()
     finally:

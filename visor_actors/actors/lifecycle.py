@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from visor_actors.actor import Actor, Context, JobDone, JobFailed
 from visor_actors.actors.addresses import RPC_LISTENER, UPGRADE_COORDINATOR, Slot
+from visor_actors.actors.afterwards import Afterwards
 from visor_actors.actors.config_watcher import ConfigChanged
 from visor_actors.actors.launching import Launch, Launcher, LaunchFailed, describe_exit
 from visor_actors.actors.messages import (
@@ -85,8 +86,12 @@ from visor_actors.home.errors import ConfigurationInvalid
 from visor_actors.home.run_config import BinaryConfig, RunConfig, load_run_config
 from visor_actors.node.custody_types import ExitRecord, RunningBinary
 from visor_actors.node.height import StartKind, refused_height
+from visor_actors.telemetry.events import Event
 
 ASK_AGAIN_SECONDS = 1.0
+TELL_SECONDS = 0.2
+"""A start that is on its way for longer than this keeps nobody waiting for the news any more."""
+_ON_ITS_WAY = (NodePhase.ASKING, NodePhase.PLANNING)
 FAILED_START = 255
 """With this code a node ends that cannot start, for whatever reason."""
 AT_ONCE_SECONDS = 10.0
@@ -101,6 +106,10 @@ class _Delay(Struct, frozen=True):
 
 class _Stable(Struct, frozen=True):
     """The node has been up for ``restartsResetAfterSeconds``."""
+
+
+class _Tell(Struct, frozen=True):
+    """A start has been on its way for long enough: tell what there is to tell."""
 
 
 class _AskAgain(Struct, frozen=True):
@@ -121,7 +130,8 @@ class LifecycleActor(Actor):
             restarts_max=world.settings.current.max_number_of_restarts, ask=context.generation * 1_000_000
         )
         self._launcher = Launcher(world)
-        self._voice = NodeVoice(world.bus)
+        self._afterwards = Afterwards()
+        self._voice = NodeVoice(self._emit)
         self._memory = NodeMemory(world.layout.journal, self._voice.journal_failed)
         self._running: dict[Slot, RunningBinary] = {}
         self._run_config: RunConfig | None = None
@@ -140,13 +150,25 @@ class LifecycleActor(Actor):
             self._advance(StopAsked(reason=self._world.intent.stop_reason))
         for slot in Slot:
             self.context.tell(slot.address, DescribeSlot())
+        self._afterwards.catch_up()
 
     def terminate(self) -> None:
         """Let go of the journal. The node goes on."""
         self._memory.close()
+        self._afterwards.catch_up()
 
     def handle(self, message: object) -> None:
-        """Turn one message into events of the machine."""
+        """Turn one message into events of the machine. First act, then tell."""
+        self._take_in(message)
+        if not self._afterwards:
+            return
+        if self._machine.phase in _ON_ITS_WAY and not isinstance(message, _Tell):
+            self.context.after(TELL_SECONDS, _Tell(), key="tell")
+        else:
+            self.context.cancel("tell")
+            self._afterwards.catch_up()
+
+    def _take_in(self, message: object) -> None:
         match message:
             case SlotSeen():
                 self._slot_seen(message)
@@ -227,9 +249,10 @@ class LifecycleActor(Actor):
             with self._memory.consuming(slot, record, event):
                 effects = self._take_exit(slot, record)
             # Only now: whoever is told looks into the journal for what this exit has shown.
-            self._world.bus.emit(event)
+            self._emit(event)
             self._carry_out_all(effects)
-        self.context.tell(slot.address, AcknowledgeExit(incarnation=record.incarnation))
+        acknowledgement = AcknowledgeExit(incarnation=record.incarnation)
+        self._afterwards.do(lambda: self.context.tell(slot.address, acknowledgement))
 
     def _take_exit(self, slot: Slot, record: ExitRecord) -> list[NodeEffect]:
         memory = self._memory
@@ -298,7 +321,7 @@ class LifecycleActor(Actor):
             return
         self._run_config = run_config
         wanted = {Slot.CORE} if run_config.data_node is None else set(Slot)
-        for slot in wanted:
+        for slot in wanted - self._starting.keys():
             self.context.tell(slot.address, WarmUp())
         self._advance(Ordered(order=order, wanted=frozenset(wanted)))
 
@@ -441,6 +464,9 @@ class LifecycleActor(Actor):
 
     # what others are told
 
+    def _emit(self, event: Event) -> None:
+        self._afterwards.do(lambda: self._world.bus.emit(event))
+
     def _core(self) -> str | None:
         running = self._running.get(Slot.CORE)
         return f"{running.pid}@{running.start_ticks}" if running is not None else None
@@ -449,23 +475,21 @@ class LifecycleActor(Actor):
         core = self._core() if self._machine.phase is NodePhase.RUNNING else None
         if core is None or self._run_config is None:
             if self._listening_to is not None:
-                self.context.tell(RPC_LISTENER, StopListening())
+                self._afterwards.do(lambda: self.context.tell(RPC_LISTENER, StopListening()))
             self._listening_to = None
             return
         if core == self._listening_to:
             return
         self._listening_to = core
-        self.context.tell(
-            RPC_LISTENER,
-            Listen(
-                core=core,
-                brand=self._run_config.brand,
-                socket_path=self._run_config.rpc.socket_path,
-                http_path=self._run_config.rpc.http_path,
-                core_home=self._launcher.core_home(self._run_config),
-                budget=budget,
-            ),
+        listen = Listen(
+            core=core,
+            brand=self._run_config.brand,
+            socket_path=self._run_config.rpc.socket_path,
+            http_path=self._run_config.rpc.http_path,
+            core_home=self._launcher.core_home(self._run_config),
+            budget=budget,
         )
+        self._afterwards.do(lambda: self.context.tell(RPC_LISTENER, listen))
 
     def _publish(self) -> None:
         machine = self._machine

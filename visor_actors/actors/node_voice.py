@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from visor_actors.actors.addresses import Slot
 from visor_actors.actors.launching import Launch, describe_exit
 from visor_actors.home.errors import JournalUnavailable
 from visor_actors.node.custody_types import ExitRecord, RunningBinary
-from visor_actors.telemetry.events import Event, EventBus, Scalar, Severity
+from visor_actors.telemetry.events import Event, Scalar, Severity
 
 START_AGAIN = "see `visor-actors history` for the exits, mend the cause, then `visor-actors run`"
 
@@ -41,10 +42,10 @@ def exit_event(slot: Slot, record: ExitRecord) -> Event:
 
 
 class NodeVoice:
-    """Emits events. For the lifecycle's thread."""
+    """Makes the events and hands them to ``emit``. For the lifecycle's thread."""
 
-    def __init__(self, bus: EventBus) -> None:
-        self._bus = bus
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
         self._said: dict[str, str] = {}
 
     # a binary
@@ -173,7 +174,7 @@ class NodeVoice:
         lines: tuple[str, ...] = (),
         **fields: Scalar,
     ) -> None:
-        self._bus.emit(
+        self._emit(
             Event(
                 name=name,
                 message=message,

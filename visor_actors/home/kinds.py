@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 
 class TakesEffect(enum.Enum):
@@ -94,7 +95,7 @@ class Key(Struct, frozen=True, kw_only=True):
     ``path`` is dotted, as an operator would say it; ``attribute`` says where the value is found in the
     settings. ``default`` is in the form the settings hold; None means there is none. ``doc`` is one or two
     sentences for the operator. ``classic`` keys are those the original visor knows: ``init`` writes them
-    out, the others as comments.
+    out, the others as comments. ``parts`` follows from ``path``.
     """
 
     path: str
@@ -107,11 +108,10 @@ class Key(Struct, frozen=True, kw_only=True):
     classic: bool = False
     secret: bool = False
     example: str | None = None
+    parts: tuple[str, ...] = ()
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The names in ``path``."""
-        return tuple(self.path.split("."))
+    def __post_init__(self) -> None:
+        force_setattr(self, "parts", tuple(self.path.split(".")))
 
 
 class Mismatch(Struct, frozen=True, kw_only=True):

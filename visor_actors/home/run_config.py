@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from visor_actors.home.brands import DEFAULT_BRAND, Brand, brand, is_brand_word
 from visor_actors.home.discretion import representation
@@ -23,6 +23,15 @@ from visor_actors.home.run_config_keys import BINARY_KEYS, RPC_KEYS
 DATA_NODE = "data_node"
 HTTP_PATH = "/rpc"
 UNLIMITED = -1
+
+
+def _inside(table: str, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+    return tuple(replace(key, path=f"{table}.{key.path}") for key in keys)
+
+
+_TABLES = ("binary", "rpc")
+_DATA_NODE_KEYS = _inside("binary", BINARY_KEYS)
+_CORE_KEYS = _DATA_NODE_KEYS + _inside("rpc", RPC_KEYS)
 
 
 class BinaryConfig(Struct, frozen=True, kw_only=True):
@@ -90,10 +99,10 @@ def load_run_config(folder: Path, brand_hint: str | None = None) -> RunConfig:
                     "Admin: a table of the node's own configuration, ignored here; remove it"
                 )
             case _ if name == word:
-                parts = _tables(value, name, {"binary": BINARY_KEYS, "rpc": RPC_KEYS}, reading)
+                parts = _tables(value, name, _CORE_KEYS, reading)
                 core, rpc = parts.get("binary"), parts.get("rpc")
             case _ if name == DATA_NODE:
-                data_node = _tables(value, name, {"binary": BINARY_KEYS}, reading).get("binary")
+                data_node = _tables(value, name, _DATA_NODE_KEYS, reading).get("binary")
             case _:
                 reading.found.append(_unknown(str(name), word, document.values))
     if word is not None:
@@ -153,16 +162,15 @@ def peek_brand(layout: HomeLayout) -> Brand:
 
 
 def _tables(
-    value: object, name: str, known: Mapping[str, tuple[Key, ...]], reading: Reading
+    value: object, name: str, keys: tuple[Key, ...], reading: Reading
 ) -> dict[str, dict[str, object]]:
-    keys = tuple(_inside(table, key) for table, inner in known.items() for key in inner)
     if not isinstance(value, Mapping):
         reading.found.append(Found(place=(name,), key=name, found=show(value), allowed="must be a table"))
         return {}
     inner = read_keys(value, keys, place=(name,))
     reading.found.extend(inner.found)
     reading.warnings.extend(inner.warnings)
-    parts: dict[str, dict[str, object]] = {table: {} for table in known if table in value}
+    parts: dict[str, dict[str, object]] = {table: {} for table in _TABLES if table in value}
     for path, held in inner.values.items():
         table, _, key = path.partition(".")
         parts.setdefault(table, {})[key] = held
@@ -239,7 +247,3 @@ def _command(folder: Path, text: str, *, is_data_node: bool) -> tuple[Path, tupl
 def _absolute(folder: Path, path: str) -> Path:
     # Not resolved: third-party tools and the process list know the paths as they were written.
     return Path(os.path.abspath(folder)) / path
-
-
-def _inside(table: str, key: Key) -> Key:
-    return msgspec.structs.replace(key, path=f"{table}.{key.path}")
