@@ -205,6 +205,16 @@ def test_messages_and_descriptors_do_not_starve_each_other(inbox: Inbox, pipe: t
     assert {type(message) for message in seen} == {int, str}
 
 
+def test_a_timer_that_is_always_due_does_not_starve_descriptors(inbox: Inbox, pipe: tuple[int, int]) -> None:
+    inbox.watch(pipe[0], "readable")
+    os.write(pipe[1], b"x")
+    seen = []
+    for _ in range(100):
+        inbox.arm(0.0, "timer", "key")
+        seen.append(inbox.get().message)
+    assert set(seen) == {"timer", "readable"}
+
+
 def test_an_unwatched_descriptor_is_not_delivered_even_if_it_was_ready(
     inbox: Inbox, pipe: tuple[int, int]
 ) -> None:
