@@ -104,7 +104,10 @@ class Slot:
         if self._retired or not is_replayable(message):
             return DeadLetterReason.NOT_RUNNING
         if isinstance(message, Coalesced):
-            self._stash = deque(kept for kept in self._stash if type(kept.message) is not type(message))
+            others = deque(kept for kept in self._stash if type(kept.message) is not type(message))
+            if deaths and len(others) < len(self._stash):
+                return None  # a newer one has come since
+            self._stash = others
         if len(self._stash) >= STASH_LIMIT:
             return DeadLetterReason.STASH_FULL
         if deaths:
@@ -117,6 +120,8 @@ class Slot:
         """Let ``inbox`` serve this address; it first gets what has been waiting."""
         while True:
             with self._lock:
+                if generation < self.generation:
+                    return  # of a supervisor that was given up meanwhile; somebody newer serves
                 waiting, self._stash = self._stash, deque()
                 if not waiting or inbox.closed:
                     self._stash = waiting
@@ -125,8 +130,17 @@ class Slot:
                     self._inbox = inbox
                     return
             for kept in waiting:
-                if not inbox.offer_answer(kept if kept.deaths else kept.message):
+                if not kept.deaths and isinstance(kept.message, Coalesced):
+                    taken = inbox.offer(kept.message) is None  # one that comes now takes its place
+                else:
+                    taken = inbox.offer_answer(kept if kept.deaths else kept.message)
+                if not taken:
                     self.take_back(kept.message, deaths=kept.deaths)
+
+    def claim(self, generation: int) -> None:
+        """Use ``generation`` up: every later incarnation gets a greater number, whoever starts it."""
+        with self._lock:
+            self.generation = max(self.generation, generation)
 
     def detach(self, inbox: Inbox) -> None:
         """``inbox`` serves no more (if it still did)."""
