@@ -57,7 +57,7 @@ class ActorCell(Cell):
 
     def on_start(self) -> None:
         """Build the actor and initialise it; the supervisor hears of it either way."""
-        if self.stop_ordered:
+        if self.stop_ordered or self.fenced:
             self.finish(ExitReason.REQUESTED)
             return
         try:
