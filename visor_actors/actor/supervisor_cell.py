@@ -274,7 +274,9 @@ class SupervisorCell(Cell):
     def _call(self, function: Callable[[], None]) -> None:
         try:
             function()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # whoever presses Ctrl-C means the whole tree, not this callback
+        except BaseException as error:
             self.runtime.publish(CallbackFailed(child=self.slot.name, failure=Failure.of(error)))
 
     def clean_up(self) -> None:
