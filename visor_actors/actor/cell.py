@@ -187,17 +187,22 @@ class Cell(pykka.ThreadingActor):
             if self._failure is None:
                 self._failure = Failure.of(error)
         finally:
-            self.slot.detach(self.actor_inbox)
-            self.actor_inbox.dispose()
-            with self._end_lock:
-                self._ended = True
-                self.busy = None
-                given_up, self.fenced = self.fenced, True  # what its jobs still send does not count
-            if given_up:
-                self.runtime.abandoned.ended(self.slot.name, self.generation)
-            else:
-                reason, failure = self.ending()
-                self._report(ChildExited(self.slot.name, self.generation, reason, failure))
+            try:
+                self.slot.detach(self.actor_inbox)
+                self.actor_inbox.dispose()
+            finally:
+                self._report_end()
+
+    def _report_end(self) -> None:
+        with self._end_lock:
+            self._ended = True
+            self.busy = None
+            given_up, self.fenced = self.fenced, True  # what its jobs still send does not count
+        if given_up:
+            self.runtime.abandoned.ended(self.slot.name, self.generation)
+        else:
+            reason, failure = self.ending()
+            self._report(ChildExited(self.slot.name, self.generation, reason, failure))
 
     # --- any thread
 
