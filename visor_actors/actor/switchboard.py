@@ -157,17 +157,17 @@ class Slot:
         for kept in waiting:
             self.dead(kept.message, DeadLetterReason.NOT_RUNNING)
 
-    def dead(self, message: object, reason: DeadLetterReason) -> None:
-        """Count ``message`` as a dead letter; if somebody waits for an answer, tell them."""
+    def dead(self, message: object, reason: DeadLetterReason, *, name: str | None = None) -> None:
+        """Count ``message`` as a dead letter; if somebody waits for an answer, tell them. ``name`` is whom it
+        was sent to, if not to this address."""
+        name = self.name if name is None else name
         kind = message.body if isinstance(message, Request) else message
         with self._lock:
             self.dead_letters += 1
             total = self.dead_letters
-        self._publish(
-            DeadLetter(child=self.name, message_type=type(kind).__name__, reason=reason, total=total)
-        )
+        self._publish(DeadLetter(child=name, message_type=type(kind).__name__, reason=reason, total=total))
         if isinstance(message, Request):
-            failure = Failure("ReceiverDied", f"{self.name}: {reason.value}")
+            failure = Failure("ReceiverDied", f"{name}: {reason.value}")
             message.port.answer(RequestFailed(message.token, failure))
 
 
@@ -177,7 +177,6 @@ class Switchboard:
     def __init__(self, names: Iterable[str], publish: Callable[[DeadLetter], None]) -> None:
         self._slots = {name: Slot(name, publish) for name in names}
         self._nowhere = Slot("", publish)
-        self._publish = publish
 
     def slot(self, name: str) -> Slot:
         """Return the slot of an id of the tree."""
@@ -193,10 +192,7 @@ class Switchboard:
 
     def unknown(self, to: Address, message: object) -> None:
         """Count a message to an address that is not in the tree."""
-        stray = Slot(to.name, self._publish)
-        stray.dead_letters = self._nowhere.dead_letters
-        self._nowhere.dead_letters += 1
-        stray.dead(message, DeadLetterReason.NO_SUCH_ADDRESS)
+        self._nowhere.dead(message, DeadLetterReason.NO_SUCH_ADDRESS, name=to.name)
 
     def find(self, to: Address) -> Slot | None:
         """Return the slot of ``to``, None if the tree has no such address."""
