@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.actor.world import World, child, supervisor, tree
@@ -16,6 +18,7 @@ from visor_actors.actor import (
     RestartScheduled,
     Strategy,
 )
+from visor_actors.actor.budget import restart_delay
 from visor_actors.actor.decisions import ChildSettings, Reconfigure, TimerFired, TimerKey, TimerKind
 
 SLOW = Backoff(base=1.0, maximum=8.0, jitter=0.0, reset_after=60.0)
@@ -205,6 +208,19 @@ def test_jitter_stays_within_its_bounds() -> None:
     for attempt, delay in enumerate(world.delays()):
         assert 0.75 * 2**attempt <= delay <= min(100.0, 1.25 * 2**attempt)
     assert world.delays() != [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+
+
+def test_no_jitter_makes_a_delay_longer_than_the_maximum() -> None:
+    backoff = Backoff(base=1.0, maximum=8.0, jitter=1.0)
+    rng = random.Random(1)
+    delays = [restart_delay(backoff, attempt, rng) for attempt in range(1, 200)]
+    assert max(delays) == 8.0
+    assert min(delays) >= 0.0
+
+
+def test_the_delay_has_its_maximum_however_often_a_child_fails() -> None:
+    backoff = Backoff(base=0.2, maximum=30.0, jitter=0.0)
+    assert restart_delay(backoff, 100_000, random.Random(1)) == 30.0
 
 
 def test_the_row_starts_again_after_stable_time() -> None:

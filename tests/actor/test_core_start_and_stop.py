@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.actor.world import BOOM, World, child, supervisor, tree
-from visor_actors.actor import ActorExited, ActorStarted, ExitReason, Restart, SupervisorBug
+from visor_actors.actor import ActorExited, ActorStarted, ExitReason, Restart, Strategy, SupervisorBug
 from visor_actors.actor.decisions import Begin, ChildExited, ChildStarted
 from visor_actors.actor.ledger import Phase
 from visor_actors.actor.lifecycle import TRANSITIONS, ChildState, Step, advance
@@ -146,11 +146,25 @@ def test_a_child_that_falls_while_a_later_one_is_starting_is_restarted_after_the
     assert set(world.states().values()) == {"running"}
 
 
+def test_a_temporary_child_that_ends_during_the_first_start_is_not_brought_back_by_its_group() -> None:
+    children = (child("a"), child("b", Restart.TEMPORARY), child("c"))
+    world = World(supervisor(*children, strategy=Strategy.ONE_FOR_ALL)).begin()
+    world.ack("a")
+    world.ack("b")
+    world.crash("a")
+    world.exit("b", ExitReason.NORMAL)
+    world.ack("c")
+    world.settle()
+    assert world.live == {"a": 2, "c": 2}
+    assert world.retired == {"b"}
+
+
 @pytest.mark.parametrize(
     ("restart", "reason", "restarted"),
     [
         (Restart.PERMANENT, ExitReason.NORMAL, True),
         (Restart.PERMANENT, ExitReason.CRASHED, True),
+        (Restart.PERMANENT, ExitReason.ESCALATED, True),
         (Restart.TRANSIENT, ExitReason.NORMAL, False),
         (Restart.TRANSIENT, ExitReason.CRASHED, True),
         (Restart.TRANSIENT, ExitReason.ESCALATED, True),
@@ -163,6 +177,19 @@ def test_who_is_restarted_after_which_exit(restart: Restart, reason: ExitReason,
     world.exit("a", reason)
     assert ("a" in world.live) is restarted
     assert ("a" in world.retired) is (restart is Restart.TEMPORARY)
+
+
+@pytest.mark.parametrize("restart", [Restart.PERMANENT, Restart.TRANSIENT])
+@pytest.mark.parametrize("how", ["raises", "takes too long"])
+def test_an_init_that_fails_at_a_restart_is_an_abnormal_exit(restart: Restart, how: str) -> None:
+    world = World(supervisor(child("a", restart, start_timeout=3.0))).up()
+    world.crash("a")
+    if how == "raises":
+        world.exit("a", ExitReason.START_FAILED)
+    else:
+        world.advance(3.0)
+        assert world.log[-2:] == ["abandon a", "start a"]
+    assert world.live == {"a": 3}
 
 
 @pytest.mark.parametrize("restart", list(Restart))

@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterator
 
 import pytest
+from pykka._envelope import Envelope
 
 from visor_actors.actor import Coalesced, DescriptorClosed
 from visor_actors.actor.clock import MonotonicClock
 from visor_actors.actor.inbox import CLOSED, Inbox, Refusal
+from visor_actors.actor.waiting import Waiter
 from visor_actors.testing import FakeClock
 
 
@@ -205,6 +207,16 @@ def test_messages_and_descriptors_do_not_starve_each_other(inbox: Inbox, pipe: t
     assert {type(message) for message in seen} == {int, str}
 
 
+def test_a_timer_that_is_always_due_does_not_starve_descriptors(inbox: Inbox, pipe: tuple[int, int]) -> None:
+    inbox.watch(pipe[0], "readable")
+    os.write(pipe[1], b"x")
+    seen = []
+    for _ in range(100):
+        inbox.arm(0.0, "timer", "key")
+        seen.append(inbox.get().message)
+    assert set(seen) == {"timer", "readable"}
+
+
 def test_an_unwatched_descriptor_is_not_delivered_even_if_it_was_ready(
     inbox: Inbox, pipe: tuple[int, int]
 ) -> None:
@@ -300,3 +312,30 @@ def test_a_message_that_arrives_while_the_inbox_is_closing_is_given_back(
     inbox._lane = Closing()
     getattr(inbox, send)("late")
     assert left.taken == ["late"]
+
+
+@pytest.mark.parametrize("how", ["offer", "offer_answer", "control", "close", "put"])
+def test_what_comes_just_before_the_owner_falls_asleep_keeps_it_awake(how: str, clock: FakeClock) -> None:
+    """The sender has looked whether it must wake the owner, and the owner whether anything waits."""
+    sends = {
+        "offer": lambda box: box.offer("late"),
+        "offer_answer": lambda box: box.offer_answer("late"),
+        "control": lambda box: box.control("late"),
+        "close": lambda box: box.close(),
+        "put": lambda box: box.put(Envelope("late")),
+    }
+
+    class Sleepless(Waiter):
+        def sleep(self, seconds: float | None) -> list[int]:
+            raise AssertionError("it sleeps and nobody will wake it")
+
+    class Drowsy(Inbox):
+        def _wait(self) -> None:
+            sends[how](self)
+            super()._wait()
+
+    box = Drowsy()
+    box.configure(clock=clock, capacity=5, on_leftover=None)
+    box._waiter = Sleepless()
+    assert box.get().message == (CLOSED if how == "close" else "late")
+    box.dispose()

@@ -179,20 +179,35 @@ def test_a_thread_that_cannot_be_started_is_a_failed_start_and_counts(
 
 
 @pytest.mark.parametrize("restart", list(Restart))
-@pytest.mark.parametrize("how", ["normal", "crash"])
+@pytest.mark.parametrize("how", ["normal", "crash", "exit", "hang"])
 def test_who_comes_back_after_which_end(restart: Restart, how: str) -> None:
     lives, (a, b) = scripts("a", "b")
-    with bench(faulty(a, restart=restart), faulty(b), lives=lives) as it:
+    clock, go, hanging = FakeClock(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        waiting(go)
+
+    with bench(faulty(a, restart=restart, heartbeat=10.0), faulty(b), lives=lives, clock=clock) as it:
         it.started("b", 1)
-        if how == "normal":
-            it.system.inject(Address("a"), stopping(it, "a"))
-        else:
-            it.do("a", raising(RuntimeError("boom")))
-        exited = it.exited("a", 1)
-        assert exited.reason is (ExitReason.NORMAL if how == "normal" else ExitReason.CRASHED)
+        match how:
+            case "normal":
+                it.system.inject(Address("a"), stopping(it, "a"))
+                reason = ExitReason.NORMAL
+            case "hang":
+                it.do("a", hang)
+                waiting(hanging)
+                clock.advance(11.0)
+                reason = ExitReason.HUNG
+            case _:
+                it.do("a", raising(RuntimeError("boom") if how == "crash" else SystemExit(1)))
+                reason = ExitReason.CRASHED
+        assert it.exited("a", 1).reason is reason
+        go.set()
         comes_back = restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and how != "normal")
         if comes_back:
             it.started("a", 2)
+            assert a.starts == 2
         else:
             assert it.ask("b", "still here") == "still here"
             assert it.system.tree().children[0].state == (
@@ -318,7 +333,7 @@ def test_every_fault_of_a_spec_is_named_with_its_field() -> None:
         shutdown_timeout=-1,
         heartbeat=0,
         capacity=0,
-        backoff=Backoff(base=5.0, maximum=1.0, jitter=2.0, reset_after=0.0),
+        backoff=Backoff(base=-1.0, maximum=-2.0, jitter=2.0, reset_after=0.0),
         intensity=Intensity(restarts=-1, window=0.0),
     )
     root = SupervisorSpec(
@@ -337,6 +352,7 @@ def test_every_fault_of_a_spec_is_named_with_its_field() -> None:
         "shutdown_timeout",
         "heartbeat",
         "capacity",
+        "backoff.base",
         "backoff.maximum",
         "backoff.jitter",
         "backoff.reset_after",

@@ -27,6 +27,7 @@ from visor_actors.actor import (
     JobCancelled,
     JobDone,
     JobFailed,
+    OutcomeKind,
     ReceiverDied,
     Replayable,
     Reply,
@@ -425,7 +426,10 @@ def test_a_watched_descriptor_is_delivered_until_it_is_unwatched_and_dies_with_t
     os.close(writer)
 
 
-def test_the_root_calls_back_for_its_descriptors_and_survives_what_they_raise() -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("bad signal"), SystemExit("bad signal"), GeneratorExit("bad signal")]
+)
+def test_the_root_calls_back_for_its_descriptors_and_survives_what_they_raise(error: BaseException) -> None:
     reader, writer = os.pipe2(os.O_NONBLOCK)
     _, (a,) = scripts("a")
     events = Probe()
@@ -433,7 +437,7 @@ def test_the_root_calls_back_for_its_descriptors_and_survives_what_they_raise() 
 
     def readable() -> None:
         if os.read(reader, 1) == b"!":
-            raise ValueError("bad signal")
+            raise error
         system.stop()
 
     system.watch(reader, readable)
@@ -441,7 +445,7 @@ def test_the_root_calls_back_for_its_descriptors_and_survives_what_they_raise() 
         os.write(writer, b"!")
         assert events.expect(CallbackFailed).failure.message == "bad signal"
         os.write(writer, b"s")
-        run.outcome()
+        assert run.outcome().kind is OutcomeKind.STOPPED
     os.close(reader)
     os.close(writer)
 

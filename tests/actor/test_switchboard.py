@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from visor_actors.actor import DeadLetter, MonotonicClock, Replayable
+from visor_actors.actor import Coalesced, DeadLetter, MonotonicClock, Replayable
 from visor_actors.actor.inbox import CLOSED, Inbox
 from visor_actors.actor.switchboard import STASH_LIMIT, Replayed, Slot
 
@@ -99,3 +99,45 @@ def test_nothing_is_lost_or_doubled_while_incarnations_come_and_go_under_fire() 
     assert len(handled) + len(dead) == 9000
     assert len(set(handled)) == len(handled)
     assert len(handled) > STASH_LIMIT
+
+
+@dataclass(frozen=True)
+class Newest(Replayable, Coalesced):
+    value: int
+
+
+def test_the_newest_of_a_kind_waits_even_if_an_incarnation_died_of_an_older_one() -> None:
+    slot = Slot("a", lambda letter: None)
+    slot.deliver(Newest(2))  # it was queued behind the one that killed
+    slot.take_back(Newest(1), deaths=1)
+    inbox = inbox_of(slot)
+    slot.attach(inbox, 1)
+    assert inbox.depth() == 1
+    assert inbox.get().message == Newest(2)
+    inbox.dispose()
+
+
+def test_what_an_incarnation_died_of_gives_way_to_a_newer_one_of_its_kind() -> None:
+    slot = Slot("a", lambda letter: None)
+    slot.take_back(Newest(1), deaths=1)
+    slot.deliver(Newest(2))
+    inbox = inbox_of(slot)
+    slot.attach(inbox, 1)
+    slot.deliver(Newest(3))
+    assert inbox.depth() == 1
+    assert inbox.get().message == Newest(3)
+    inbox.dispose()
+
+
+def test_an_older_generation_does_not_take_an_address_back() -> None:
+    slot = Slot("a", lambda letter: None)
+    newer, older = inbox_of(slot), inbox_of(slot)
+    slot.attach(newer, 3)
+    slot.attach(older, 2)
+    slot.deliver(Keep(0, 1))
+    assert (slot.generation, newer.depth(), older.depth()) == (3, 1, 0)
+    slot.claim(5)
+    slot.claim(4)
+    assert slot.generation == 5
+    newer.dispose()
+    older.dispose()

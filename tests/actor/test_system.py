@@ -195,6 +195,29 @@ def test_a_handler_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
     go.set()
 
 
+def test_what_a_hanging_handler_misses_is_counted_and_the_tree_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("visor_actors.actor.publisher.QUEUE_LIMIT", 10)
+    go, hanging = threading.Event(), threading.Event()
+
+    def handler(event: ActorEvent) -> None:
+        hanging.set()
+        waiting(go)
+
+    _, (a,) = scripts("a")
+    system = ActorSystem(SupervisorSpec(id="root", children=(faulty(a),)), on_event=handler)
+    with running(system):
+        waiting(hanging)
+        Probe().wait_until(lambda: a.starts == 1)
+        for _ in range(100):
+            system.tell(Address("nobody"), "lost")
+        assert system.lost_events >= 90
+        assert system.dead_letters == 100
+        assert system.ask(Address("a"), 1, timeout=20.0) == 1
+        go.set()
+
+
 def test_a_crash_loop_is_told_in_full_at_first_and_then_summed_up() -> None:
     lives, (a,) = scripts("a")
     with bench(faulty(a), lives=lives) as it:

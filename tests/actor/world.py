@@ -164,6 +164,8 @@ class World:
                     assert all(generation > earlier for who, earlier in self.starts if who == name)
                     if not self.ready or self.spec.strategy is not Strategy.ONE_FOR_ONE:
                         assert self.alive_in("starting") in ([], [name]), "two start at once"
+                    if self.core.children[name].spec.restart is Restart.TEMPORARY:
+                        assert name not in {who for who, _ in self.starts}, "a temporary child came back"
                     self.live[name] = generation
                     self.starts.append((name, generation))
                     self.log.append(f"start {name}")

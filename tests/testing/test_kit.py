@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
@@ -170,6 +171,34 @@ def test_a_recording_context_shows_what_an_actor_did() -> None:
     request = Request("?", Token(), None, 0.0, _Nowhere())
     actor.handle(request)
     assert context.replies == [(request, "hello")]
+
+
+def test_a_recording_context_that_is_fenced_does_as_little_as_a_real_one() -> None:
+    context = RecordingContext("greeter")
+    actor = Greeter(context)
+    context.run_job(lambda token: None, key="kept")
+    context.is_fenced = True
+    actor.handle("hi")
+    actor.handle(Request("?", Token(), None, 0.0, _Nowhere()))
+    context.cancel_job("kept")
+    context.stop()
+    assert (context.told, context.timers, context.watched) == ([], {}, {})
+    assert (context.requests, context.replies, list(context.jobs)) == ({}, [], ["kept"])
+    assert not context.stopped
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, math.inf, math.nan])
+def test_a_recording_context_refuses_the_timeouts_that_the_real_one_refuses(timeout: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        RecordingContext().request(Address("oracle"), "question", timeout=timeout)
+
+
+def test_whatever_a_recorded_job_raises_is_a_failed_job() -> None:
+    context = RecordingContext()
+    context.run_job(lambda token: sys.exit("job"), key="k")
+    failed = context.finish_job("k")
+    assert isinstance(failed, JobFailed)
+    assert failed.failure.type_name == "SystemExit"
 
 
 class _Nowhere:

@@ -34,6 +34,7 @@ class Actor:
         """Give resources back. Called last, once, after every init, failed or not, unless the factory
         itself failed.
 
+        It may take the ``shutdown_timeout`` if the supervisor asked for the end, else as long as a message.
         An abandoned incarnation gets here too, if its thread ever comes back: look at ``context.fenced``
         before touching anything that a successor may own by now.
         """
@@ -60,7 +61,7 @@ class Context(abc.ABC):
     @property
     @abc.abstractmethod
     def fenced(self) -> bool:
-        """Whether this incarnation has been given up. Any thread."""
+        """Whether this incarnation has been given up or has ended. Any thread."""
 
     @abc.abstractmethod
     def now(self) -> float:

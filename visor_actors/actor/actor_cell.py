@@ -54,10 +54,11 @@ class ActorCell(Cell):
         self.port = InboxPort(self.actor_inbox, slot)
         self.asked: dict[Token, None] = {}  # requests of this actor that are not answered yet
         self.owed: dict[Token, Request] = {}  # requests to this actor that it has not answered yet
+        self._prune_at = _OUTSTANDING_BEFORE_PRUNING
 
     def on_start(self) -> None:
         """Build the actor and initialise it; the supervisor hears of it either way."""
-        if self.stop_ordered:
+        if self.stop_ordered or self.fenced:
             self.finish(ExitReason.REQUESTED)
             return
         try:
@@ -85,11 +86,18 @@ class ActorCell(Cell):
         self.dispatch(message.message)
 
     def _dispatch_request(self, request: Request) -> None:
-        if len(self.owed) >= _OUTSTANDING_BEFORE_PRUNING:
-            now = self._now()
-            self.owed = {token: owed for token, owed in self.owed.items() if owed.expires > now}
+        if len(self.owed) >= self._prune_at:
+            self._forget_expired()
         self.owed[request.token] = request
         self._handle(request)
+
+    def _forget_expired(self) -> None:
+        """Drop what nobody waits for any more. Other threads may answer, and settle, at the same time."""
+        now = self._now()
+        for token, request in list(self.owed.items()):
+            if request.expires <= now:
+                self.owed.pop(token, None)
+        self._prune_at = max(_OUTSTANDING_BEFORE_PRUNING, 2 * len(self.owed))
 
     def _dispatch_answer(self, answer: Reply | RequestFailed) -> None:
         if answer.token not in self.asked:

@@ -32,6 +32,11 @@ class Injection(Struct, frozen=True):
     action: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Terminating:
+    """Stands where the current message is shown while an incarnation cleans up: that may hang as well."""
+
+
 _threads = threading.local()
 
 
@@ -81,7 +86,7 @@ class Cell(pykka.ThreadingActor):
         """Start the thread. Raises what the operating system raises if there can be none."""
         try:
             self._start_actor_loop()
-        except BaseException:
+        except Exception:
             self.slot.detach(self.actor_inbox)
             self.actor_inbox.dispose()
             raise
@@ -122,7 +127,7 @@ class Cell(pykka.ThreadingActor):
         except BaseException as error:
             self.fail(error)
             self.actor_inbox.close()  # what waits goes back first, then what it died of goes before that
-            self._condemn(message)
+            self._condemn_current()
         self.busy = None
 
     def recover(self, error: BaseException) -> None:
@@ -151,11 +156,20 @@ class Cell(pykka.ThreadingActor):
         return self._reason or ExitReason.CRASHED, self._failure
 
     def fail(self, error: BaseException, reason: ExitReason = ExitReason.CRASHED) -> None:
-        """End because of ``error``."""
+        """End because of ``error``, also if a normal end had been asked for before it was raised."""
+        if self._reason is ExitReason.NORMAL:
+            self._reason = None
         self.finish(reason, Failure.of(error))
 
     def _condemn(self, message: object) -> None:
         """This incarnation died of ``message``: see whether another may try."""
+
+    def _condemn_current(self) -> None:
+        """Condemn the current message, once: one that hung and then raised has killed one incarnation."""
+        with self._end_lock:
+            busy, self.busy = self.busy, None
+        if busy is not None:
+            self._condemn(busy[1])
 
     def clean_up(self) -> None:
         """Give back what this incarnation holds. On its own thread, last before its exit is reported."""
@@ -163,6 +177,7 @@ class Cell(pykka.ThreadingActor):
     def _end(self) -> None:
         try:
             self.actor_inbox.close()
+            self.busy = (self._now(), Terminating())
             self.clean_up()
         except BaseException as error:
             if self._reason is ExitReason.NORMAL:
@@ -170,16 +185,22 @@ class Cell(pykka.ThreadingActor):
             if self._failure is None:
                 self._failure = Failure.of(error)
         finally:
-            self.slot.detach(self.actor_inbox)
-            self.actor_inbox.dispose()
-            with self._end_lock:
-                self._ended = True
-                fenced = self.fenced
-            if fenced:
-                self.runtime.abandoned.ended(self.slot.name, self.generation)
-            else:
-                reason, failure = self.ending()
-                self._report(ChildExited(self.slot.name, self.generation, reason, failure))
+            try:
+                self.slot.detach(self.actor_inbox)
+                self.actor_inbox.dispose()
+            finally:
+                self._report_end()
+
+    def _report_end(self) -> None:
+        with self._end_lock:
+            self._ended = True
+            self.busy = None
+            given_up, self.fenced = self.fenced, True  # what its jobs still send does not count
+        if given_up:
+            self.runtime.abandoned.ended(self.slot.name, self.generation)
+        else:
+            reason, failure = self.ending()
+            self._report(ChildExited(self.slot.name, self.generation, reason, failure))
 
     # --- any thread
 
@@ -194,13 +215,12 @@ class Cell(pykka.ThreadingActor):
             if self._ended or self.fenced:
                 return
             self.fenced = True
-        self.runtime.abandoned.add(self.slot.name, self.generation, reason)
+            # Within the lock: the thread may end at any time, and its end is counted after this.
+            self.runtime.abandoned.add(self.slot.name, self.generation, reason)
         self.actor_stopped.set()
         self.slot.detach(self.actor_inbox)
-        busy = self.busy
         self.actor_inbox.close()
-        if busy is not None:
-            self._condemn(busy[1])
+        self._condemn_current()
 
     def _leftover(self, message: object) -> None:
         self.slot.take_back(message, deaths=0)

@@ -285,7 +285,8 @@ class SupervisorCore:
 
     def _judge_deferred(self, now: float) -> None:
         deferred, self._deferred = self._deferred, []
-        for exited in deferred:
+        # Temporary ones first: else the restart of a group would bring them back.
+        for exited in sorted(deferred, key=lambda it: not self._is_temporary(it.child)):
             child = self.children[exited.child]
             fell = child.generation == exited.generation and child.state is ChildState.DOWN
             if fell and self.phase is Phase.RUNNING and not self._cycles_of(exited.child):
@@ -448,6 +449,9 @@ class SupervisorCore:
                 return
         self.phase = Phase.FINISHED
         self._effects.append(self._outcome)
+
+    def _is_temporary(self, name: str) -> bool:
+        return self.children[name].spec.restart is Restart.TEMPORARY
 
     def _retire(self, child: Child) -> None:
         self._step(child, Step.RETIRE)

@@ -203,9 +203,10 @@ class Inbox:
             self._wait()
 
     def _next_urgent(self) -> tuple[object] | None:
-        """Return a due timer's or ready descriptor's message, unless plain messages have waited for too
-        many of them."""
-        if len(self._timers) and not (self._streak >= _BURST and self._lane):
+        """Return a due timer's or ready descriptor's message, unless others have waited for too many of
+        them."""
+        others_wait = self._lane or self._waiter.watches
+        if len(self._timers) and not (self._streak >= _BURST and others_wait):
             assert self._clock is not None
             due = self._timers.take_due(self._clock.now())
             if due is not None:
@@ -223,6 +224,7 @@ class Inbox:
         return None
 
     def _wait(self) -> None:
+        self._streak = 0
         self._waiting = True
         if self._control or self._lane or self._pykka or self._closed:
             self._waiting = False

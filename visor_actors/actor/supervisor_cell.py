@@ -42,6 +42,7 @@ from visor_actors.actor.events import (
     ActorHung,
     ActorStarting,
     CallbackFailed,
+    DeadLetterReason,
     ExitReason,
 )
 from visor_actors.actor.failure import Failure
@@ -148,7 +149,7 @@ class SupervisorCell(Cell):
             case Closed():
                 self.finish(ExitReason.REQUESTED)  # fenced: its children have been fenced with it
             case _:
-                return  # supervisors take no messages
+                self.slot.dead(message, DeadLetterReason.NO_SUCH_ADDRESS)  # supervisors take no messages
 
     def _survive(self, error: BaseException) -> None:
         """Stop the children in order and then fail; if not even that works, give them up and fail now."""
@@ -199,7 +200,13 @@ class SupervisorCell(Cell):
     def _publish(self, event: ActorEvent) -> None:
         match event:
             case ActorStarting():
-                self._open[event.child] = event.generation
+                with self._end_lock:  # whoever gives this supervisor up either sees the start or prevents it
+                    if self.fenced:
+                        return
+                    self.runtime.switchboard.slot(event.child).claim(event.generation)
+                    self._open[event.child] = event.generation
+                    self.runtime.publish(event)
+                return
             case ActorExited() if self._open.pop(event.child, None) is None:
                 return  # told by whoever gave this supervisor up
         self.runtime.publish(event)
@@ -207,10 +214,13 @@ class SupervisorCell(Cell):
     def _start_child(self, child: str, generation: int) -> None:
         try:
             cell = self._build(self.runtime.spec(child), generation)
-            self.cells[child] = cell
+            with self._end_lock:
+                if self.fenced:
+                    return
+                self.cells[child] = cell
             cell.slot.attach(cell.actor_inbox, generation)
             cell.launch()
-        except BaseException as error:
+        except Exception as error:  # an interrupt is none of the child's: it stops this supervisor, in order
             failure = Failure.of(error)
             self._feed(ChildExited(child, generation, ExitReason.START_FAILED, failure))
 
@@ -242,7 +252,9 @@ class SupervisorCell(Cell):
                 )
             )
             failure = Failure(
-                "ActorHung", f"{kind} took {seconds:.1f} s; at most {heartbeat:g} s are allowed"
+                "ActorHung",
+                f"{kind} took {seconds:.1f} s; at most {heartbeat:g} s are allowed",
+                cause=cell.ending()[1],  # it failed first, and then hung while cleaning up
             )
             self._feed(ChildHung(name, cell.generation, failure))
 
@@ -260,7 +272,9 @@ class SupervisorCell(Cell):
     def _call(self, function: Callable[[], None]) -> None:
         try:
             function()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # whoever presses Ctrl-C means the whole tree, not this callback
+        except BaseException as error:
             self.runtime.publish(CallbackFailed(child=self.slot.name, failure=Failure.of(error)))
 
     def clean_up(self) -> None:

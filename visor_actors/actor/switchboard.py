@@ -104,7 +104,10 @@ class Slot:
         if self._retired or not is_replayable(message):
             return DeadLetterReason.NOT_RUNNING
         if isinstance(message, Coalesced):
-            self._stash = deque(kept for kept in self._stash if type(kept.message) is not type(message))
+            others = deque(kept for kept in self._stash if type(kept.message) is not type(message))
+            if deaths and len(others) < len(self._stash):
+                return None  # a newer one has come since
+            self._stash = others
         if len(self._stash) >= STASH_LIMIT:
             return DeadLetterReason.STASH_FULL
         if deaths:
@@ -117,6 +120,8 @@ class Slot:
         """Let ``inbox`` serve this address; it first gets what has been waiting."""
         while True:
             with self._lock:
+                if generation < self.generation:
+                    return  # of a supervisor that was given up meanwhile; somebody newer serves
                 waiting, self._stash = self._stash, deque()
                 if not waiting or inbox.closed:
                     self._stash = waiting
@@ -125,8 +130,17 @@ class Slot:
                     self._inbox = inbox
                     return
             for kept in waiting:
-                if not inbox.offer_answer(kept if kept.deaths else kept.message):
+                if not kept.deaths and isinstance(kept.message, Coalesced):
+                    taken = inbox.offer(kept.message) is None  # one that comes now takes its place
+                else:
+                    taken = inbox.offer_answer(kept if kept.deaths else kept.message)
+                if not taken:
                     self.take_back(kept.message, deaths=kept.deaths)
+
+    def claim(self, generation: int) -> None:
+        """Use ``generation`` up: every later incarnation gets a greater number, whoever starts it."""
+        with self._lock:
+            self.generation = max(self.generation, generation)
 
     def detach(self, inbox: Inbox) -> None:
         """``inbox`` serves no more (if it still did)."""
@@ -143,17 +157,17 @@ class Slot:
         for kept in waiting:
             self.dead(kept.message, DeadLetterReason.NOT_RUNNING)
 
-    def dead(self, message: object, reason: DeadLetterReason) -> None:
-        """Count ``message`` as a dead letter; if somebody waits for an answer, tell them."""
+    def dead(self, message: object, reason: DeadLetterReason, *, name: str | None = None) -> None:
+        """Count ``message`` as a dead letter; if somebody waits for an answer, tell them. ``name`` is whom it
+        was sent to, if not to this address."""
+        name = self.name if name is None else name
         kind = message.body if isinstance(message, Request) else message
         with self._lock:
             self.dead_letters += 1
             total = self.dead_letters
-        self._publish(
-            DeadLetter(child=self.name, message_type=type(kind).__name__, reason=reason, total=total)
-        )
+        self._publish(DeadLetter(child=name, message_type=type(kind).__name__, reason=reason, total=total))
         if isinstance(message, Request):
-            failure = Failure("ReceiverDied", f"{self.name}: {reason.value}")
+            failure = Failure("ReceiverDied", f"{name}: {reason.value}")
             message.port.answer(RequestFailed(message.token, failure))
 
 
@@ -163,7 +177,6 @@ class Switchboard:
     def __init__(self, names: Iterable[str], publish: Callable[[DeadLetter], None]) -> None:
         self._slots = {name: Slot(name, publish) for name in names}
         self._nowhere = Slot("", publish)
-        self._publish = publish
 
     def slot(self, name: str) -> Slot:
         """Return the slot of an id of the tree."""
@@ -179,10 +192,7 @@ class Switchboard:
 
     def unknown(self, to: Address, message: object) -> None:
         """Count a message to an address that is not in the tree."""
-        stray = Slot(to.name, self._publish)
-        stray.dead_letters = self._nowhere.dead_letters
-        self._nowhere.dead_letters += 1
-        stray.dead(message, DeadLetterReason.NO_SUCH_ADDRESS)
+        self._nowhere.dead(message, DeadLetterReason.NO_SUCH_ADDRESS, name=to.name)
 
     def find(self, to: Address) -> Slot | None:
         """Return the slot of ``to``, None if the tree has no such address."""

@@ -182,6 +182,11 @@ class ActorSystem:
         """How often ``on_event`` raised."""
         return self._runtime.publisher.failures
 
+    @property
+    def lost_events(self) -> int:
+        """How many events ``on_event`` was too slow for, or that came after the end of the run."""
+        return self._runtime.publisher.lost
+
     def _find(self, supervisor: SupervisorCell, name: str) -> Cell | None:
         if supervisor.slot.name == name:
             return supervisor

@@ -8,6 +8,7 @@ never while it sleeps.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import select
@@ -38,11 +39,15 @@ class Waiter:
     def watch(self, fd: int, message: object) -> None:
         """Have :meth:`sleep` return ``message`` whenever ``fd`` is readable, at its end, or in error."""
         if self._poller is None:
-            self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._poller = select.poll()
-            self._poller.register(self._alarm, select.POLLIN)
+            self._open_alarm(self._poller)
         self._poller.register(fd, select.POLLIN)
         self._descriptors[fd] = message
+
+    def _open_alarm(self, poller: select.poll) -> None:
+        with self._lock:
+            self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        poller.register(self._alarm, select.POLLIN)
 
     def unwatch(self, fd: int) -> bool:
         """Forget ``fd``; return whether it was watched."""
@@ -63,7 +68,8 @@ class Waiter:
     def sleep(self, seconds: float | None) -> list[int]:
         """Block until woken, at most ``seconds``; return the watched descriptors that are ready.
 
-        May return early without reason. Raises DescriptorClosed if a watched one was closed.
+        May return early without reason. Raises DescriptorClosed if a watched one was closed, or the one that
+        wakes this waiter: whoever closes a descriptor twice may hit any. It can be woken again all the same.
         """
         if self._poller is None:
             self._latch.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
@@ -71,11 +77,15 @@ class Waiter:
         timeout = None if seconds is None else math.ceil(min(seconds, 86_400.0) * 1000.0)
         ready = []
         for fd, events in self._poller.poll(timeout):
+            if events & select.POLLNVAL:
+                if fd == self._alarm:
+                    self._poller.unregister(fd)
+                    self._open_alarm(self._poller)
+                else:
+                    self.unwatch(fd)
+                raise DescriptorClosed(fd)
             if fd == self._alarm:
                 os.eventfd_read(fd)
-            elif events & select.POLLNVAL:
-                self.unwatch(fd)
-                raise DescriptorClosed(fd)
             else:
                 ready.append(fd)
         return ready
@@ -85,7 +95,10 @@ class Waiter:
         if self._poller is not None:
             with self._lock:
                 if self._alarm >= 0:
-                    os.eventfd_write(self._alarm, 1)
+                    try:
+                        os.eventfd_write(self._alarm, 1)
+                    except OSError:
+                        return  # closed by mistake: sleep() will find out
             return
         try:
             self._latch.release()
@@ -96,6 +109,7 @@ class Waiter:
         """Give the descriptors of this waiter back. The watched ones belong to whoever watches them."""
         self._descriptors.clear()
         with self._lock:
-            if self._alarm >= 0:
-                os.close(self._alarm)
-                self._alarm = -1
+            alarm, self._alarm = self._alarm, -1
+            if alarm >= 0:
+                with contextlib.suppress(OSError):  # closed by mistake
+                    os.close(alarm)

@@ -3,6 +3,7 @@ world."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
@@ -25,7 +26,8 @@ class Job(Struct):
 
 
 class RecordingContext(Context):
-    """Everything an actor did, in public attributes; nothing really happens.
+    """Everything an actor did, in public attributes; nothing really happens. Once the test has set
+    ``is_fenced`` nothing is written down any more, as nothing would happen.
 
     ``told``: (address, message). ``timers``: key -> (delay, message), those without a key under an integer.
     ``watched``: fd -> message. ``requests``: token -> (address, body, timeout). ``replies``: (request,
@@ -67,10 +69,14 @@ class RecordingContext(Context):
 
     def tell(self, to: Address, message: object) -> None:
         """Append to ``told``."""
+        if self.is_fenced:
+            return
         self.told.append((to, message))
 
     def after(self, delay: float, message: object, *, key: Hashable | None = None) -> None:
         """Put into ``timers``."""
+        if self.is_fenced:
+            return
         if key is None:
             self._anonymous += 1
             key = self._anonymous
@@ -78,41 +84,58 @@ class RecordingContext(Context):
 
     def cancel(self, key: Hashable) -> None:
         """Take out of ``timers``."""
+        if self.is_fenced:
+            return
         self.timers.pop(key, None)
 
     def watch(self, fd: int, message: object) -> None:
         """Put into ``watched``."""
+        if self.is_fenced:
+            return
         self.watched[fd] = message
 
     def unwatch(self, fd: int) -> None:
         """Take out of ``watched``."""
+        if self.is_fenced:
+            return
         self.watched.pop(fd, None)
 
     def request(self, to: Address, body: object, *, timeout: float) -> Token:
-        """Put into ``requests``."""
+        """Put into ``requests``. Raises ValueError where the real one does."""
+        if not 0 < timeout < math.inf:
+            raise ValueError(f"a request to {to} needs a finite timeout above 0 seconds, not {timeout!r}")
         token = Token()
-        self.requests[token] = (to, body, timeout)
+        if not self.is_fenced:
+            self.requests[token] = (to, body, timeout)
         return token
 
     def reply(self, request: Request, value: object) -> None:
         """Append to ``replies``."""
+        if self.is_fenced:
+            return
         self.replies.append((request, value))
 
     def run_job(
         self, function: Callable[[CancelToken], T], *, key: Hashable, timeout: float | None = None
     ) -> None:
         """Put into ``jobs``."""
+        if self.is_fenced:
+            return
         self.cancel_job(key)
         self.jobs[key] = Job(function, timeout, CancelToken())
 
     def cancel_job(self, key: Hashable) -> None:
         """Take out of ``jobs`` and set its token."""
+        if self.is_fenced:
+            return
         job = self.jobs.pop(key, None)
         if job is not None:
             job.token.cancel()
 
     def stop(self) -> None:
         """Set ``stopped``."""
+        if self.is_fenced:
+            return
         self.stopped = True
 
     # --- for the test
@@ -130,5 +153,5 @@ class RecordingContext(Context):
         job = self.jobs.pop(key)
         try:
             return JobDone(key, job.function(job.token))
-        except Exception as error:
+        except BaseException as error:
             return JobFailed(key, Failure.of(error))
