@@ -32,8 +32,7 @@ class Injection(Struct, frozen=True):
     action: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Terminating:
+class Terminating(Struct, frozen=True):
     """Stands where the current message is shown while an incarnation cleans up: that may hang as well."""
 
 
