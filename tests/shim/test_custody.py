@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.shim.conftest import PYTHON, SlotDriver, alive, end, wait_until
+from tests.shim.conftest import PYTHON, SlotDriver, alive, end, state_of, wait_until
 from visor_actors.node.custody_errors import ShimGone
 from visor_actors.node.custody_types import RefusalKind, StartRefused
 from visor_actors.node.shim_client import ShimConnection
@@ -477,3 +477,16 @@ input()
         for client in clients:
             client.kill()
             client.communicate()
+
+
+def test_a_shim_that_was_still_ending_when_it_was_missed_does_not_stay_as_a_zombie(slot: SlotDriver) -> None:
+    other = SlotDriver(slot.folder.with_name("data_node"))
+    try:
+        other.open()
+        shim = slot.open().hello.shim_pid
+        os.kill(shim, signal.SIGKILL)
+        wait_until(lambda: state_of(shim) == "Z")  # nobody has looked since
+        other.open()
+        assert not Path(f"/proc/{shim}").exists()
+    finally:
+        other.clean_up()

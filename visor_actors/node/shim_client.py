@@ -90,6 +90,7 @@ class ShimConnection:
             try:
                 connection._greet(epoch, deadline)
                 connection._hold_pipe()
+                reap_shims()  # the one before may still have been ending when its connection ended
                 return connection
             except ShimGone:
                 connection.close()
