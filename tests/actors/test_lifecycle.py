@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,6 +280,15 @@ def test_a_refused_start_is_told_and_counted(node: Lifecycle) -> None:
     node.hear(BinaryRefused(slot=Slot.CORE, problem="it is built for s390x", next_step="install another"))
     (event,) = node.stage.said("binary.refused")
     assert (event.next_step, node.report.restarts) == ("install another", 1)
+
+
+def test_a_stop_before_the_coordinator_has_spoken_has_the_signal_that_current_says(node: Lifecycle) -> None:
+    config = RUN_CONFIG.replace("[fury.rpc]", 'stopSignal = "INT"\n[fury.rpc]')
+    (node.stage.root / "genesis" / "run-config.toml").write_text(config)
+    node.stage.world.layout.current.symlink_to("genesis")
+    node.hear(StopNode(reason="asked"))
+    node.hear(SlotSeen(slot=Slot.CORE, running=node.running()))
+    assert last(node.to_core(), StopBinary).signal == signal.SIGINT
 
 
 def test_a_run_configuration_that_stays_invalid_is_one_alarm(node: Lifecycle) -> None:
