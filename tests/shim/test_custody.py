@@ -303,6 +303,29 @@ def test_a_record_of_an_earlier_boot_is_an_end_and_no_reason_to_signal(slot: Slo
     assert [record.known for record in again.hello.exits] == [False]
 
 
+def test_a_process_of_this_boot_is_never_taken_for_one_of_an_earlier_boot(slot: SlotDriver) -> None:
+    connection = slot.open()
+    slot.start(connection, slot.order("/bin/sleep", "60"))
+    with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as stranger:
+        try:
+            fields = Path(f"/proc/{stranger.pid}/stat").read_text().rpartition(")")[2].split()
+            os.kill(slot.state()["running"]["pid"], signal.SIGKILL)
+            slot.exit(connection)
+            slot.kill_shim(connection)
+            record = {"pid": stranger.pid, "start_ticks": int(fields[19]), "boot_id": "0" * 36, "marker": "0"}
+            image = os.stat(f"/proc/{stranger.pid}/exe")
+            running = dict.fromkeys(("executable", "output", "home_lock"), None) | record
+            running |= {"incarnation": 1, "argv": [], "started_at": 0.0, "stopping": False}
+            running |= {"image": [image.st_dev, image.st_ino]}
+            slot.edit_state(lambda state: state.update(running=running, exits=[]))
+            again = slot.open()
+            assert again.hello.running is None, "pid, start time and executable are the same by chance only"
+            assert [record.known for record in again.hello.exits] == [False]
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
 def test_a_process_that_cannot_be_identified_blocks_the_slot_and_is_left_alone(slot: SlotDriver) -> None:
     slot.folder.mkdir(parents=True)
     with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as stranger:
