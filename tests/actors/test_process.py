@@ -30,7 +30,9 @@ from visor_actors.actors.messages import (
 )
 from visor_actors.actors.process import ProcessActor
 from visor_actors.actors.reports import BinaryReport
+from visor_actors.node.custody_errors import ShimFenced
 from visor_actors.node.custody_types import LaunchOrder, RunningBinary
+from visor_actors.node.shim_client import ShimConnection
 from visor_actors.node.shim_process import find_shim, own_shims
 from visor_actors.testing import RecordingContext
 
@@ -240,6 +242,15 @@ def test_a_successor_attaches_to_the_same_binary(core: Custodian) -> None:
     core.begin()
     assert last(core.told, SlotSeen).running == binary
     assert core.report().custody == "attached"
+
+
+def test_every_incarnation_outranks_those_before_it_at_the_shim(core: Custodian) -> None:
+    folder = core.stage.world.layout.slot(core.slot.value)
+    before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    core.begin()
+    with pytest.raises(ShimFenced):
+        ShimConnection.open(folder, epoch=before, timeout=DEADLINE)
+    core.start()
 
 
 def test_what_a_replaced_actor_still_orders_is_not_obeyed(core: Custodian) -> None:

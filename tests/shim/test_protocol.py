@@ -123,6 +123,17 @@ def test_a_client_that_talks_nonsense_is_dropped_and_the_binary_goes_on(slot: Sl
     assert again.hello.running == binary
 
 
+def test_a_line_without_end_costs_its_sender_the_connection_also_after_the_hello(slot: SlotDriver) -> None:
+    connection = slot.open()
+    binary = slot.start(connection, slot.order("/bin/sleep", "60"))
+    with raw(slot) as sock:
+        sock.sendall(hello(100))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(b"x" * 2 * shim_wire.MAX_COMMAND)
+        until_closed(sock)  # nothing else would end it
+    assert slot.open(epoch=101).hello.running == binary
+
+
 def test_an_unknown_command_is_refused_and_the_connection_stays(slot: SlotDriver) -> None:
     slot.open()
     with raw(slot) as sock:
