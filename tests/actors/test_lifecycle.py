@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.actors.stage import Stage, last
+from visor_actors.actor import Address
 from visor_actors.actors.addresses import Slot
 from visor_actors.actors.config_watcher import ConfigChanged
 from visor_actors.actors.lifecycle import LIVED_SECONDS, LifecycleActor
@@ -169,6 +170,22 @@ def test_every_slot_is_asked_what_it_holds_before_anything_is_decided(node: Life
     assert "ask" not in node.context.timers
     node.hear(SlotSeen(slot=Slot.DATA_NODE, running=None))
     assert node.state.phase is NodePhase.ASKING
+
+
+def test_an_exit_is_acknowledged_only_when_the_journal_has_it(
+    node: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary, tell = node.bring_up(), node.context.tell
+    kept: list[list[str]] = []
+
+    def look(to: Address, message: object) -> None:
+        if isinstance(message, AcknowledgeExit):
+            kept.append(history(node))
+        tell(to, message)
+
+    monkeypatch.setattr(node.context, "tell", look)
+    node.die(binary)
+    assert kept == [["binary.exited"]]
 
 
 def test_an_exit_is_counted_kept_and_acknowledged(node: Lifecycle) -> None:

@@ -157,6 +157,16 @@ def test_exit_code_0_that_nobody_asked_for_is_a_failure_too() -> None:
     assert any(isinstance(effect, Failed) for effect in effects)
 
 
+def test_an_exit_that_somebody_else_had_asked_for_is_no_failure_and_all_is_started_again() -> None:
+    driver = Driver()
+    driver.report(running=BOTH)
+    driver.order()
+    effects = driver.stopped(Slot.CORE)
+    assert not any(isinstance(effect, Failed | CountRestarts) for effect in effects)
+    assert StopSlot(slot=Slot.DATA_NODE) in effects
+    assert driver.stopped(Slot.DATA_NODE) == [Ask(ask=2)]
+
+
 def test_both_binaries_dying_at_once_is_one_failure() -> None:
     driver = Driver()
     driver.bring_up()
