@@ -116,6 +116,15 @@ def test_an_order_is_planned_then_every_wanted_slot_is_started() -> None:
     assert driver.send(SlotStarted(slot=Slot.DATA_NODE)) == [Up(attached=False)]
 
 
+def test_what_turns_up_in_a_slot_while_a_start_is_planned_is_taken_over_and_not_started_again() -> None:
+    driver = Driver(wanted=CORE_ONLY)
+    driver.report()
+    driver.order()
+    driver.send(SlotReported(slot=Slot.CORE, running=True))
+    assert driver.launch() == [Ask(ask=2)]
+    assert driver.order() == [Up(attached=True)]
+
+
 def test_an_answer_to_an_older_question_is_ignored() -> None:
     driver = Driver()
     driver.report()
