@@ -5,6 +5,7 @@ with the node's machine.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from tests.actors.stage import Stage, last
+from visor_actors.actor import Address
 from visor_actors.actors.addresses import Slot
 from visor_actors.actors.config_watcher import ConfigChanged
 from visor_actors.actors.lifecycle import LIVED_SECONDS, LifecycleActor
@@ -174,6 +176,22 @@ def test_every_slot_is_asked_what_it_holds_before_anything_is_decided(node: Life
     assert node.state.phase is NodePhase.ASKING
 
 
+def test_an_exit_is_acknowledged_only_when_the_journal_has_it(
+    node: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary, tell = node.bring_up(), node.context.tell
+    kept: list[list[str]] = []
+
+    def look(to: Address, message: object) -> None:
+        if isinstance(message, AcknowledgeExit):
+            kept.append(history(node))
+        tell(to, message)
+
+    monkeypatch.setattr(node.context, "tell", look)
+    node.die(binary)
+    assert kept == [["binary.exited"]]
+
+
 def test_an_exit_is_counted_kept_and_acknowledged(node: Lifecycle) -> None:
     record = node.die(node.bring_up())
     assert node.report.restarts == 1
@@ -319,6 +337,15 @@ def test_a_refused_start_is_told_and_counted(node: Lifecycle) -> None:
     node.hear(BinaryRefused(slot=Slot.CORE, problem="it is built for s390x", next_step="install another"))
     (event,) = node.stage.said("binary.refused")
     assert (event.next_step, node.report.restarts) == ("install another", 1)
+
+
+def test_a_stop_before_the_coordinator_has_spoken_has_the_signal_that_current_says(node: Lifecycle) -> None:
+    config = RUN_CONFIG.replace("[fury.rpc]", 'stopSignal = "INT"\n[fury.rpc]')
+    (node.stage.root / "genesis" / "run-config.toml").write_text(config)
+    node.stage.world.layout.current.symlink_to("genesis")
+    node.hear(StopNode(reason="asked"))
+    node.hear(SlotSeen(slot=Slot.CORE, running=node.running()))
+    assert last(node.to_core(), StopBinary).signal == signal.SIGINT
 
 
 def test_a_run_configuration_that_stays_invalid_is_one_alarm(node: Lifecycle) -> None:

@@ -116,6 +116,15 @@ def test_an_order_is_planned_then_every_wanted_slot_is_started() -> None:
     assert driver.send(SlotStarted(slot=Slot.DATA_NODE)) == [Up(attached=False)]
 
 
+def test_what_turns_up_in_a_slot_while_a_start_is_planned_is_taken_over_and_not_started_again() -> None:
+    driver = Driver(wanted=CORE_ONLY)
+    driver.report()
+    driver.order()
+    driver.send(SlotReported(slot=Slot.CORE, running=True))
+    assert driver.launch() == [Ask(ask=2)]
+    assert driver.order() == [Up(attached=True)]
+
+
 def test_an_answer_to_an_older_question_is_ignored() -> None:
     driver = Driver()
     driver.report()
@@ -155,6 +164,16 @@ def test_exit_code_0_that_nobody_asked_for_is_a_failure_too() -> None:
     driver.bring_up()
     effects = driver.send(SlotExited(slot=Slot.CORE, requested=False, how="ended with exit code 0"))
     assert any(isinstance(effect, Failed) for effect in effects)
+
+
+def test_an_exit_that_somebody_else_had_asked_for_is_no_failure_and_all_is_started_again() -> None:
+    driver = Driver()
+    driver.report(running=BOTH)
+    driver.order()
+    effects = driver.stopped(Slot.CORE)
+    assert not any(isinstance(effect, Failed | CountRestarts) for effect in effects)
+    assert StopSlot(slot=Slot.DATA_NODE) in effects
+    assert driver.stopped(Slot.DATA_NODE) == [Ask(ask=2)]
 
 
 def test_both_binaries_dying_at_once_is_one_failure() -> None:

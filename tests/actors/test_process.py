@@ -30,7 +30,9 @@ from visor_actors.actors.messages import (
 )
 from visor_actors.actors.process import ProcessActor
 from visor_actors.actors.reports import BinaryReport
+from visor_actors.node.custody_errors import ShimFenced
 from visor_actors.node.custody_types import LaunchOrder, RunningBinary
+from visor_actors.node.shim_client import ShimConnection
 from visor_actors.node.shim_process import find_shim, own_shims
 from visor_actors.testing import RecordingContext
 
@@ -156,6 +158,40 @@ def test_an_order_that_is_repeated_starts_nothing_twice(core: Custodian) -> None
     assert not core.stage.said("shim.refused")
 
 
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_an_order_that_its_shim_took_into_death_is_carried_out_when_it_is_repeated(
+    core: Custodian, acknowledged: bool
+) -> None:
+    ended = core.start(order("/bin/true"), number=6)
+    core.wait_for(BinaryExited)
+    if acknowledged:
+        core.actor.handle(AcknowledgeExit(incarnation=ended.incarnation))
+        core.begin()
+    os.kill(core.shim, signal.SIGSTOP)  # it gets the order and never reads it
+    core.actor.handle(StartBinary(order=SLEEP, number=7, after=ended.incarnation))
+    os.kill(core.shim, signal.SIGKILL)
+    core.forget_told()
+    assert core.wait_for(SlotSeen).running is None
+    assert core.start(number=7).incarnation > ended.incarnation
+
+
+def test_an_order_that_was_carried_out_is_not_repeated_though_its_shim_and_its_binary_are_gone(
+    core: Custodian,
+) -> None:
+    binary = core.start(number=7)
+    os.kill(core.shim, signal.SIGSTOP)
+    os.kill(binary.pid, signal.SIGKILL)
+    os.kill(core.shim, signal.SIGKILL)
+    core.forget_told()
+    (record,) = core.wait_for(SlotSeen).exits
+    assert (record.incarnation, record.known) == (binary.incarnation, False)
+    core.actor.handle(StartBinary(order=SLEEP, number=7))
+    core.forget_told()
+    core.actor.handle(DescribeSlot())
+    assert last(core.told, SlotSeen).running is None
+    assert core.report().phase == "stopped"
+
+
 def test_a_start_that_is_refused_is_told_in_words(core: Custodian) -> None:
     core.actor.handle(StartBinary(order=order("/no/such/file"), number=1))
     refused = core.wait_for(BinaryRefused)
@@ -206,6 +242,15 @@ def test_a_successor_attaches_to_the_same_binary(core: Custodian) -> None:
     core.begin()
     assert last(core.told, SlotSeen).running == binary
     assert core.report().custody == "attached"
+
+
+def test_every_incarnation_outranks_those_before_it_at_the_shim(core: Custodian) -> None:
+    folder = core.stage.world.layout.slot(core.slot.value)
+    before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    core.begin()
+    with pytest.raises(ShimFenced):
+        ShimConnection.open(folder, epoch=before, timeout=DEADLINE)
+    core.start()
 
 
 def test_what_a_replaced_actor_still_orders_is_not_obeyed(core: Custodian) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.shim.conftest import PYTHON, SlotDriver, alive, end, wait_until
+from tests.shim.conftest import PYTHON, SlotDriver, alive, end, state_of, wait_until
 from visor_actors.node.custody_errors import ShimGone
 from visor_actors.node.custody_types import RefusalKind, StartRefused
 from visor_actors.node.shim_client import ShimConnection
@@ -303,6 +303,29 @@ def test_a_record_of_an_earlier_boot_is_an_end_and_no_reason_to_signal(slot: Slo
     assert [record.known for record in again.hello.exits] == [False]
 
 
+def test_a_process_of_this_boot_is_never_taken_for_one_of_an_earlier_boot(slot: SlotDriver) -> None:
+    connection = slot.open()
+    slot.start(connection, slot.order("/bin/sleep", "60"))
+    with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as stranger:
+        try:
+            fields = Path(f"/proc/{stranger.pid}/stat").read_text().rpartition(")")[2].split()
+            os.kill(slot.state()["running"]["pid"], signal.SIGKILL)
+            slot.exit(connection)
+            slot.kill_shim(connection)
+            record = {"pid": stranger.pid, "start_ticks": int(fields[19]), "boot_id": "0" * 36, "marker": "0"}
+            image = os.stat(f"/proc/{stranger.pid}/exe")
+            running = dict.fromkeys(("executable", "output", "home_lock"), None) | record
+            running |= {"incarnation": 1, "argv": [], "started_at": 0.0, "stopping": False}
+            running |= {"image": [image.st_dev, image.st_ino]}
+            slot.edit_state(lambda state: state.update(running=running, exits=[]))
+            again = slot.open()
+            assert again.hello.running is None, "pid, start time and executable are the same by chance only"
+            assert [record.known for record in again.hello.exits] == [False]
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
 def test_a_process_that_cannot_be_identified_blocks_the_slot_and_is_left_alone(slot: SlotDriver) -> None:
     slot.folder.mkdir(parents=True)
     with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as stranger:
@@ -477,3 +500,16 @@ input()
         for client in clients:
             client.kill()
             client.communicate()
+
+
+def test_a_shim_that_was_still_ending_when_it_was_missed_does_not_stay_as_a_zombie(slot: SlotDriver) -> None:
+    other = SlotDriver(slot.folder.with_name("data_node"))
+    try:
+        other.open()
+        shim = slot.open().hello.shim_pid
+        os.kill(shim, signal.SIGKILL)
+        wait_until(lambda: state_of(shim) == "Z")  # nobody has looked since
+        other.open()
+        assert not Path(f"/proc/{shim}").exists()
+    finally:
+        other.clean_up()

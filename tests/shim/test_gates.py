@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from visor_actors.node.custody_types import (
     Started,
     StartRefused,
     StopProgress,
+    StopStep,
 )
 from visor_actors.node.shim_client import ShimConnection
 
@@ -126,6 +128,30 @@ def test_descendants_hold_the_second_gate_too(slot: SlotDriver, tmp_path: Path) 
     assert alive(child), "what does not prove to be a descendant is not ended"
     end(child)
     assert slot.exit(again).incarnation == binary.incarnation
+
+
+def test_an_exit_is_not_told_while_anything_at_all_holds_the_lock(slot: SlotDriver, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        connection = slot.open()
+        text = (
+            "import socket\n"
+            f"sock = socket.socket(socket.AF_UNIX); sock.connect({str(tmp_path / 's')!r})\n"
+            "socket.send_fds(sock, [b'x'], [3]); sock.recv(1)\n"
+        )
+        binary = slot.start(connection, slot.order(PYTHON, "-c", text))
+        with listener.accept()[0] as sock:
+            _, (lock,), _, _ = socket.recv_fds(sock, 1, 1)  # now we hold it, who are nothing of the binary's
+    try:
+        wait_until(lambda: not alive(binary.pid))
+        progress = slot.next(connection, object)
+        assert isinstance(progress, StopProgress)
+        assert progress.step is StopStep.LEFTOVERS
+        assert f"pid {os.getpid()}" in progress.detail
+    finally:
+        os.close(lock)
+    assert slot.exit(connection).code == 0
 
 
 def test_an_exit_does_not_wait_for_another_visor_that_took_the_node_over(

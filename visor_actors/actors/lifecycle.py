@@ -426,9 +426,19 @@ class LifecycleActor(Actor):
         self.context.tell(slot.address, StopBinary(signal=int(number), timeout=timeout))
 
     def _binary_config(self, slot: Slot) -> BinaryConfig | None:
-        if self._run_config is None:
+        run_config = self._run_config or self._linked_run_config()
+        if run_config is None:
             return None
-        return self._run_config.core if slot is Slot.CORE else self._run_config.data_node
+        return run_config.core if slot is Slot.CORE else run_config.data_node
+
+    def _linked_run_config(self) -> RunConfig | None:
+        """What `current` says, before the coordinator has said anything: a stop may come first, of a node
+        that was started by an earlier visor, and it is to get its own signal all the same.
+        """
+        try:
+            return load_run_config(self._world.layout.current)
+        except (ConfigurationInvalid, OSError):
+            return None
 
     def _delay(self) -> None:
         seconds = self._world.settings.current.restarts_delay_seconds

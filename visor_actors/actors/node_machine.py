@@ -335,7 +335,10 @@ class NodeMachine(Struct, kw_only=True):
             self._fail(f"the {slot.words} is gone and left no record of how it ended", effects)
 
     def _launch(self, ask: int, effects: list[NodeEffect]) -> None:
-        if ask != self.ask or self.phase is not NodePhase.PLANNING or self.occupied:
+        if ask != self.ask or self.phase is not NodePhase.PLANNING:
+            return
+        if self.occupied:
+            self._begin_asking()  # what has turned up meanwhile is taken over, or ended, like anything found
             return
         self._launched = True
         self._repeated.clear()

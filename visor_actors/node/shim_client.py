@@ -95,6 +95,7 @@ class ShimConnection:
             try:
                 connection._greet(epoch, deadline)
                 connection._hold_pipe()
+                reap_shims()  # the one before may still have been ending when its connection ended
                 return connection
             except ShimGone:
                 connection.close()
@@ -110,7 +111,7 @@ class ShimConnection:
                 raise ShimNotStarted(
                     f"shims end at once: {_last_words(slot_dir)}", "see shim.err in that folder"
                 )
-            time.sleep(0.005 * launches)
+            time.sleep(0.005 * max(1, launches))
 
     def fileno(self) -> int:
         """The descriptor to watch for readability."""
