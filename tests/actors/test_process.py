@@ -156,6 +156,40 @@ def test_an_order_that_is_repeated_starts_nothing_twice(core: Custodian) -> None
     assert not core.stage.said("shim.refused")
 
 
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_an_order_that_its_shim_took_into_death_is_carried_out_when_it_is_repeated(
+    core: Custodian, acknowledged: bool
+) -> None:
+    ended = core.start(order("/bin/true"), number=6)
+    core.wait_for(BinaryExited)
+    if acknowledged:
+        core.actor.handle(AcknowledgeExit(incarnation=ended.incarnation))
+        core.begin()
+    os.kill(core.shim, signal.SIGSTOP)  # it gets the order and never reads it
+    core.actor.handle(StartBinary(order=SLEEP, number=7, after=ended.incarnation))
+    os.kill(core.shim, signal.SIGKILL)
+    core.forget_told()
+    assert core.wait_for(SlotSeen).running is None
+    assert core.start(number=7).incarnation > ended.incarnation
+
+
+def test_an_order_that_was_carried_out_is_not_repeated_though_its_shim_and_its_binary_are_gone(
+    core: Custodian,
+) -> None:
+    binary = core.start(number=7)
+    os.kill(core.shim, signal.SIGSTOP)
+    os.kill(binary.pid, signal.SIGKILL)
+    os.kill(core.shim, signal.SIGKILL)
+    core.forget_told()
+    (record,) = core.wait_for(SlotSeen).exits
+    assert (record.incarnation, record.known) == (binary.incarnation, False)
+    core.actor.handle(StartBinary(order=SLEEP, number=7))
+    core.forget_told()
+    core.actor.handle(DescribeSlot())
+    assert last(core.told, SlotSeen).running is None
+    assert core.report().phase == "stopped"
+
+
 def test_a_start_that_is_refused_is_told_in_words(core: Custodian) -> None:
     core.actor.handle(StartBinary(order=order("/no/such/file"), number=1))
     refused = core.wait_for(BinaryRefused)

@@ -85,6 +85,7 @@ class ProcessActor(Actor):
         self._last_exit: ExitReport | None = None
         self._problem: str | None = None
         self._carried_out: int | None = None
+        self._after = 0
         self._patience = ShimPatience(world.layout.slot(slot), world.monotonic, greeting=OPEN_TIMEOUT_SECONDS)
         self._stop_seconds = 0.0
         self._unguarded: str | None = None
@@ -156,6 +157,8 @@ class ProcessActor(Actor):
         self.context.watch(self._shim.fileno(), _ShimReadable())
         self._running = hello.running
         self._unacknowledged.update((record.incarnation, record) for record in hello.exits)
+        if not hello.tells_of_a_start(after=self._after):
+            self._carried_out = None  # it went down with its shim: let it be repeated
         self._phase = "stopped"
         if hello.running is not None:
             self._phase = "stopping" if hello.running.stopping else "running"
@@ -355,7 +358,7 @@ class ProcessActor(Actor):
         if message.number == self._carried_out or not self._connect_if_needed():
             return
         assert self._shim is not None
-        self._carried_out = message.number
+        self._carried_out, self._after = message.number, message.after
         try:
             self._shim.start(message.order, after=message.after)
         except ShimGone as error:

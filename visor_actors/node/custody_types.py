@@ -126,6 +126,11 @@ class Hello(Struct, frozen=True, kw_only=True):
     held_by: HolderInfo | None
     exits_lost: int = 0
 
+    def tells_of_a_start(self, *, after: int) -> bool:
+        """Whether an incarnation beyond ``after`` runs, has ended, or may be what holds the slot."""
+        began = self.running is not None or self.held_by is not None
+        return began or any(record.incarnation > after for record in self.exits)
+
 
 class RefusalKind(enum.Enum):
     """Why a start was refused. ``UNKNOWN`` is anything a newer shim may say unknown to this client."""
