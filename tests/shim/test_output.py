@@ -8,13 +8,16 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.shim.conftest import SlotDriver, alive, state_of, wait_until
+from visor_actors.node import shim_process
 from visor_actors.node.custody_types import LogsDropped, OutputFiles, RefusalKind, StartRefused
 from visor_actors.node.logs_reader import LogFollower, last_lines, log_path, rotated_files
+from visor_actors.shim.capture import Capture
 
 FLOOD = """
 import os
@@ -186,17 +189,25 @@ def test_an_idle_binary_keeps_its_output_over_the_death_of_the_shim(slot: SlotDr
 # disks
 
 
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A small disk at ``folder``; skips the test where none can be mounted."""
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mount.returncode != 0:
+        pytest.skip(f"a small tmpfs cannot be mounted here: {mount.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], check=False, capture_output=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "small", "size=256k") as folder:
+        yield folder
 
 
 def test_a_full_disk_neither_blocks_nor_ends_the_binary_and_what_is_lost_is_counted(
@@ -261,6 +272,64 @@ def test_on_a_full_disk_a_binary_starts_unless_it_cannot_be_recorded(small_disk:
         driver.start(connection, large)
     finally:
         driver.clean_up()
+
+
+def test_on_a_full_disk_a_binary_whose_shim_was_killed_is_adopted(small_disk: Path) -> None:
+    driver = SlotDriver(small_disk / "core")
+    try:
+        connection = driver.open()
+        output = OutputFiles(directory=small_disk, name="x")
+        binary = driver.start(connection, driver.order("/bin/sleep", "60", output=output))
+        with pytest.raises(OSError, match="No space"):
+            fill_up(small_disk / "fill")
+        driver.kill_shim(connection)
+        connection = driver.open()
+        assert connection.hello.running is not None
+        assert connection.hello.running.pid == binary.pid
+        assert shim_process.find_shim(driver.folder) == connection.hello.shim_pid
+        driver.kill_shim(connection)
+        os.truncate(driver.folder / "shim.lock", 0)  # the room for its pid goes to somebody else
+        with pytest.raises(OSError, match="No space"):
+            fill_up(small_disk / "fill more")
+        connection = driver.open()
+        driver.pids.add(connection.hello.shim_pid)
+        assert connection.hello.running is not None
+        assert connection.hello.running.pid == binary.pid
+    finally:
+        driver.clean_up()
+
+
+@pytest.mark.parametrize(
+    ("room", "max_bytes", "problem"),
+    [
+        pytest.param("size=4m,nr_inodes=4", 20_050, "No space left", id="no new file"),
+        pytest.param("size=32k", 32 * 1024, "No space left", id="no room for the end of a line"),
+        pytest.param("size=64k", 20_000, "No space left", id="no room for the rest"),
+    ],
+)
+def test_every_byte_is_kept_or_counted_when_a_rotation_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, max_bytes: int, problem: str
+) -> None:
+    disk = tmp_path / "small"
+    monkeypatch.chdir(tmp_path)
+    with mounted(disk, room):
+        capture = Capture({"directory": str(disk), "name": "core", "max_bytes": max_bytes, "keep": 100})
+        out = os.open("output", os.O_WRONLY)
+        try:
+            for number in range(2000):
+                os.write(out, b"%099d\n" % number)
+                if number % 50 == 49:
+                    capture.move()
+            while capture.move():
+                pass
+            kept = b"".join(path.read_bytes() for path in disk.iterdir())
+        finally:
+            capture.close()
+            os.close(out)
+    written = sum(len(line) + 1 for line in kept.splitlines() if b"visor-actors" not in line)
+    written -= not kept.endswith(b"\n")
+    assert problem in capture.problem
+    assert written + capture.dropped_total == 2000 * 100
 
 
 def test_a_log_folder_that_is_taken_away_is_made_again(slot: SlotDriver) -> None:

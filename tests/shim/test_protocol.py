@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.shim.conftest import DEADLINE, SlotDriver, alive, wait_until
-from visor_actors.node import shim_wire
+from visor_actors.node import shim_process, shim_wire
 from visor_actors.node.custody_errors import (
     ShimFenced,
     ShimGone,
@@ -26,7 +26,14 @@ from visor_actors.node.custody_errors import (
     ShimUnavailable,
     ShimUnresponsive,
 )
-from visor_actors.node.custody_types import Exited, Refused, RunningBinary, Started, StopProgress
+from visor_actors.node.custody_types import (
+    Exited,
+    InheritedOutput,
+    Refused,
+    RunningBinary,
+    Started,
+    StopProgress,
+)
 from visor_actors.node.shim_client import ShimConnection
 
 
@@ -189,6 +196,28 @@ def test_too_many_connections_are_turned_away_and_places_become_free(
         for sock in crowd:
             sock.close()
     assert slot.open().hello.running == running[1]
+
+
+def test_a_shim_that_leaves_starts_nothing_any_more(slot: SlotDriver) -> None:
+    slot.open().close()
+    start = {"do": "start", "request": 1, "order": shim_wire.encode_order(slot.order("/bin/sleep", "60"))}
+    with raw(slot) as sock:
+        sock.sendall(hello(99) + shim_wire.encode({"do": "leave", "request": 0}) + shim_wire.encode(start))
+        assert b"started" not in until_closed(sock)
+    wait_until(lambda: not shim_process.own_shims(), "leaving")
+    assert slot.state()["running"] is None
+
+
+def test_a_start_whose_descriptors_did_not_come_is_refused(slot: SlotDriver) -> None:
+    slot.open().close()
+    order = shim_wire.encode_order(slot.order("/bin/sleep", "60", output=InheritedOutput()))
+    with raw(slot) as sock:
+        sock.sendall(hello(99) + shim_wire.encode({"do": "start", "request": 1, "order": order, "fds": 2}))
+        said = b""
+        while said.count(b"\n") < 2:
+            said += sock.recv(65536)
+    answer = json.loads(said.splitlines()[1])
+    assert (answer["is"], answer["kind"]) == ("start-refused", "resources")
 
 
 def test_descriptors_sent_without_need_are_closed(slot: SlotDriver) -> None:

@@ -110,7 +110,7 @@ class ShimConnection:
                 raise ShimNotStarted(
                     f"shims end at once: {_last_words(slot_dir)}", "see shim.err in that folder"
                 )
-            time.sleep(0.005 * launches)
+            time.sleep(0.005 * max(1, launches))
 
     def fileno(self) -> int:
         """The descriptor to watch for readability."""

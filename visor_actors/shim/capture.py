@@ -146,17 +146,19 @@ class Capture:
 
     def _resume(self) -> int:
         """After output was dropped: say so in the file, then go on at the beginning of a line."""
-        note = f"[visor-actors: {self.dropped_total} bytes of output dropped here: {self.problem}]\n".encode()
-        if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
-            note = b"\n" + note
-        if os.write(self._file, note) < len(note):
-            raise OSError(errno.ENOSPC, "")
-        self._size += len(note)
-        self._broken_until = 0.0
+        if self.dropped_since_write():
+            said = f"{self.dropped_total} bytes of output dropped here: {self.problem}"
+            note = f"[visor-actors: {said}]\n".encode()
+            if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
+                note = b"\n" + note
+            if os.write(self._file, note) < len(note):
+                raise OSError(errno.ENOSPC, "")
+            self._size += len(note)
+            self._broken_until = 0.0
         if not self._mid_line:
             return 1
-        self._mid_line = False
         data = os.read(self.fifo, 65536)
+        self._mid_line = False
         rest = data.partition(b"\n")[2]
         self._count_dropped(len(data) - len(rest))
         self._write(rest)
@@ -166,24 +168,31 @@ class Capture:
         # Only once more output is there: an empty file would say nothing. Bounded, for what is read here is
         # copied.
         data = rest = os.read(self.fifo, min(65536, max(4096, self.max_bytes)))
-        if os.pread(self._file, 1, self._size - 1) != b"\n":
-            line, newline, rest = data.partition(b"\n")
-            self._write(line + newline)
-            if not newline and self._size < self.max_bytes + PIPE_BYTES:
-                return len(data)  # the line goes on; one longer than this is cut
-        self._rotate()
+        try:
+            if os.pread(self._file, 1, self._size - 1) != b"\n":
+                line, newline, rest = data.partition(b"\n")
+                self._write(line + newline)
+                if not newline and self._size < self.max_bytes + PIPE_BYTES:
+                    return len(data)  # the line goes on; one longer than this is cut
+            self._rotate()
+        except OSError:
+            self._lose(rest)
+            raise
         self._write(rest)
         return len(data)
 
+    def _lose(self, data: bytes) -> None:
+        self._count_dropped(len(data))
+        self._mid_line = True
+
     def _write(self, data: bytes) -> None:
+        """Raises OSError; what could not be written is counted then."""
         while data:
             try:
                 written = os.write(self._file, data)
-            except OSError as error:
-                self._count_dropped(len(data))
-                self._mid_line = True
-                self._break(error)
-                return
+            except OSError:
+                self._lose(data)
+                raise
             self._size += written
             self._captured += written
             data = data[written:]

@@ -48,9 +48,10 @@ class Loop:
             if self._timers:
                 first = min(deadline for deadline, _ in self._timers.values())
                 timeout = max(0.0, first - time.monotonic())
-            for fd, events in self._epoll.poll(timeout):
-                handler = self._handlers.get(fd)
-                if handler is not None:
+            ready = [(fd, events, self._handlers.get(fd)) for fd, events in self._epoll.poll(timeout)]
+            for fd, events, handler in ready:
+                # An earlier one may have closed it, and opened something else of the same number.
+                if handler is not None and self._handlers.get(fd) is handler:
                     self._guard(handler, events)
             now = time.monotonic()
             for key, timer in list(self._timers.items()):

@@ -65,6 +65,11 @@ class Output:
 
     def end(self) -> None:
         if self._capture is not None:
+            try:
+                self._capture.drain()  # what leftovers have said after the leader's end
+            except OSError as error:
+                note(f"the rest of the output is not captured: {error}")
+            self._report_dropped()
             self._loop.unwatch(self._capture.fifo)
             self._loop.cancel("output")
             self._capture.close()

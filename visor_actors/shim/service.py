@@ -40,6 +40,8 @@ class Service:
         """Carry out one command. ValueError, KeyError and TypeError mean that it is malformed: its sender
         is dropped.
         """
+        if self.loop.ending:
+            return  # who leaves starts nothing: the sender attaches to a successor and says it again
         name = command["do"]
         if name == "hello":
             self._greet(peer, command)
@@ -70,6 +72,10 @@ class Service:
         wanted = min(int(command.get("fds", 0)), len(peer.passed))
         passed = [peer.passed.pop(0) for _ in range(wanted)]
         try:
+            if wanted < int(command.get("fds", 0)):
+                raise Refusal(
+                    "resources", "its output could not be passed on", "raise the limit of open files"
+                )
             if self.displaced:
                 raise Refusal("resources", "the slot's folder was deleted", "visor makes a new one by itself")
             self.custody.start(request, order, passed, after)
@@ -170,14 +176,16 @@ def serve(arguments: "list[str]") -> int:
         fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 3  # the client finds it by its socket
-    os.ftruncate(guard, 0)
-    os.write(guard, f"{os.getpid()} {ProcessStat(os.getpid()).start_ticks}\n".encode())
+    _say_who_serves(guard)
     become_subreaper()
     service = Service(float(arguments[1]) if len(arguments) > 1 else 30.0, guard)
     _arrange_signals(service)
     service.state.load()
     service.custody.examine_slot()
-    service.peers.listen()
+    try:
+        service.peers.listen()
+    except OSError as error:
+        note(f"shim.sock cannot be made: {error}")  # tried again; whoever started us needs none
     service.consider_leaving()
     if first >= 0:
         try:
@@ -191,6 +199,15 @@ def serve(arguments: "list[str]") -> int:
     if service.state.dirty:
         service.custody.save()
     return 0
+
+
+def _say_who_serves(guard: int) -> None:
+    """Write our pid and start time over the last ones: in place, for which even a full disk has room."""
+    us = f"{os.getpid()} {ProcessStat(os.getpid()).start_ticks}"
+    try:
+        os.pwrite(guard, us.ljust(39).encode() + b"\n", 0)
+    except OSError as error:
+        note(f"shim.lock cannot be written: {error}")  # a binary that waits to be adopted matters more
 
 
 def _arrange_descriptors() -> int:
