@@ -43,6 +43,12 @@ def test_it_never_takes_the_node_with_it() -> None:
     assert "\nTimeoutStopSec=75\n" in text
 
 
+def test_a_visor_that_hangs_is_started_again() -> None:
+    text = unit_text(home=Path("/srv/visor"), user="visor", executable=Path("/bin/visor"), stop_seconds=30)
+    assert "\nWatchdogSec=60\n" in text
+    assert "\nRestart=on-failure\n" in text
+
+
 @pytest.mark.parametrize(
     ("path", "written"),
     [

@@ -25,6 +25,8 @@ Delegate=yes
 # A node that runs out of memory is visor's to restart; systemd must not stop the whole unit for it.
 OOMPolicy=continue
 TimeoutStopSec={stop_seconds}
+# A visor that hangs as a whole says nothing any more: it is ended and started again, the node goes on.
+WatchdogSec=60
 Restart=on-failure
 RestartSec=5
 # Wrong usage or configuration does not get better by trying again.
