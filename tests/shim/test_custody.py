@@ -22,6 +22,8 @@ from visor_actors.node.custody_types import RefusalKind, StartRefused
 from visor_actors.node.shim_client import ShimConnection
 from visor_actors.node.shim_process import end_unresponsive_shim, find_shim
 
+ANOTHER_BOOT = "00000000-0000-0000-0000-000000000000"
+
 EXITS_WITH_FILE = """
 import os, time
 os.write(1, b"ready\\n")
@@ -295,12 +297,25 @@ def test_a_record_of_an_earlier_boot_is_an_end_and_no_reason_to_signal(slot: Slo
     connection = slot.open()
     binary = slot.start(connection, slot.order("/bin/sleep", "60"))
     slot.kill_shim(connection)
-    # All else alike: only the boot tells that it cannot be the same process. It still holds the lock, though.
-    slot.edit_state(lambda state: state["running"].update(boot_id="00000000-0000-0000-0000-000000000000"))
     end(binary.pid)
-    again = slot.open()
-    assert again.hello.running is None
-    assert [record.known for record in again.hello.exits] == [False]
+    with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as stranger:
+        try:
+            # Pid, start time and executable agree: only the boot tells that it cannot be the same process.
+            stat = Path(f"/proc/{stranger.pid}/stat").read_text().rpartition(")")[2].split()
+            recorded: dict[str, Any] = {
+                "pid": stranger.pid,
+                "start_ticks": int(stat[19]),
+                "boot_id": ANOTHER_BOOT,
+            }
+            slot.edit_state(lambda state: state["running"].update(recorded))
+            again = slot.open()
+            assert again.hello.running is None
+            assert [record.known for record in again.hello.exits] == [False]
+            again.stop(signal=signal.SIGKILL, timeout=0)
+            slot.start(again, slot.order("/bin/sleep", "60"))
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_a_process_that_cannot_be_identified_blocks_the_slot_and_is_left_alone(slot: SlotDriver) -> None:
