@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -196,6 +196,17 @@ def test_an_exit_that_nobody_saw_is_counted_by_the_next_one(node: Lifecycle) -> 
     node.empty_slots(node.exit_of(binary))
     assert node.report.restarts == 1
     assert node.state.phase is NodePhase.WAITING, "its delay passes as if it had been seen"
+
+
+def test_the_machine_s_going_down_is_no_failure_of_the_node(node: Lifecycle) -> None:
+    binary = node.bring_up()
+    node.begin()
+    unknown = replace(node.exit_of(binary), known=False, code=None, earlier_boot=True, last_lines=())
+    node.empty_slots(unknown)
+    assert node.report.restarts == 0
+    assert node.state.phase is NodePhase.ASKING, "it is started again without a delay"
+    (event,) = node.stage.said("binary.exited")
+    assert "machine" in event.message
 
 
 def test_an_exit_whose_consumption_was_cut_short_is_dealt_with_as_if_nobody_had(
