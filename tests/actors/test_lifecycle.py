@@ -237,6 +237,24 @@ def test_news_that_were_put_off_are_told_by_an_incarnation_that_ends(prompt: Lif
     assert [event.name for event in prompt.stage.events[-3:]] == NEWS[:3]
 
 
+def test_an_exit_is_acknowledged_only_once_it_is_kept(
+    node: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, visor is told of the exit again; the other way round it would never hear of it."""
+    kept: list[int] = []
+    tell = node.context.tell
+
+    def watch(to: Address, message: object) -> None:
+        if isinstance(message, AcknowledgeExit):
+            with Journal.open_reader(node.stage.world.layout.journal) as journal:
+                kept.append(len(journal.exits(Slot.CORE.value)))
+        tell(to, message)
+
+    monkeypatch.setattr(node.context, "tell", watch)
+    node.die(node.bring_up())
+    assert kept == [1]
+
+
 def test_an_exit_that_is_told_again_is_acknowledged_and_not_counted_again(node: Lifecycle) -> None:
     record = node.die(node.bring_up())
     node.hear(BinaryExited(slot=Slot.CORE, record=record))
@@ -254,6 +272,19 @@ def test_an_exit_that_nobody_saw_is_counted_by_the_next_one(node: Lifecycle) -> 
     node.empty_slots(node.exit_of(binary))
     assert node.report.restarts == 1
     assert node.state.phase is NodePhase.WAITING, "its delay passes as if it had been seen"
+
+
+def test_the_machine_s_going_down_is_no_failure_of_the_node(node: Lifecycle) -> None:
+    binary = node.bring_up()
+    node.begin()
+    unknown = msgspec.structs.replace(
+        node.exit_of(binary), known=False, code=None, earlier_boot=True, last_lines=()
+    )
+    node.empty_slots(unknown)
+    assert node.report.restarts == 0
+    assert node.state.phase is NodePhase.ASKING, "it is started again without a delay"
+    (event,) = node.stage.said("binary.exited")
+    assert "machine" in event.message
 
 
 def test_an_exit_whose_consumption_was_cut_short_is_dealt_with_as_if_nobody_had(

@@ -212,6 +212,20 @@ def test_a_shim_killed_again_and_again_never_costs_the_node(root: Path) -> None:
         assert alive(pid)
 
 
+def test_a_shim_that_dies_with_the_order_to_start_does_not_keep_the_node_down(root: Path) -> None:
+    home = make_home(root)
+    home.configure(restartsDelaySeconds=1)
+    with Visor(home=home) as visor:
+        (pid,) = visor.wait_running()
+        os.kill(pid, signal.SIGKILL)
+        wait_status(visor, "the restart delay", lambda s: s.node.phase == "waiting")
+        with Frozen(pid=shim_pid(home)) as frozen:
+            wait_status(visor, "the order to start", lambda s: s.binaries[0].phase == "starting")
+            os.kill(frozen.pid, signal.SIGKILL)
+        wait_restarted(visor, pid)
+        assert exits(home) == [(pid, None, 9)]
+
+
 # two visors, and none
 
 

@@ -22,6 +22,8 @@ from visor_actors.node.custody_types import RefusalKind, StartRefused
 from visor_actors.node.shim_client import ShimConnection
 from visor_actors.node.shim_process import end_unresponsive_shim, find_shim
 
+ANOTHER_BOOT = "00000000-0000-0000-0000-000000000000"
+
 EXITS_WITH_FILE = """
 import os, time
 os.write(1, b"ready\\n")
@@ -179,6 +181,25 @@ def test_an_adopted_binary_can_be_stopped_with_all_it_left_behind(slot: SlotDriv
     assert not any(map(alive, helpers))
 
 
+def test_a_helper_that_let_go_of_the_lock_ends_with_an_adopted_binary(slot: SlotDriver) -> None:
+    connection = slot.open()
+    text = (
+        "import os, subprocess, time\n"
+        "helper = subprocess.Popen(['/bin/sleep', '600'], start_new_session=True)\n"  # closes all but 0, 1, 2
+        "os.write(1, b'%d\\n' % helper.pid)\n"
+        "time.sleep(600)"
+    )
+    binary = slot.start(connection, slot.script(text))
+    wait_until(lambda: slot.log().endswith("\n"))
+    helper = int(slot.log())
+    slot.pids.add(helper)
+    slot.kill_shim(connection)
+    again = slot.open()
+    os.kill(binary.pid, signal.SIGKILL)
+    assert slot.exit(again).incarnation == binary.incarnation
+    assert not alive(helper)
+
+
 def test_an_adopted_binary_that_ignores_the_signal_is_killed(slot: SlotDriver) -> None:
     connection = slot.open()
     slot.start(
@@ -295,12 +316,26 @@ def test_a_record_of_an_earlier_boot_is_an_end_and_no_reason_to_signal(slot: Slo
     connection = slot.open()
     binary = slot.start(connection, slot.order("/bin/sleep", "60"))
     slot.kill_shim(connection)
-    # All else alike: only the boot tells that it cannot be the same process. It still holds the lock, though.
-    slot.edit_state(lambda state: state["running"].update(boot_id="00000000-0000-0000-0000-000000000000"))
     end(binary.pid)
-    again = slot.open()
-    assert again.hello.running is None
-    assert [record.known for record in again.hello.exits] == [False]
+    with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as stranger:
+        try:
+            # Pid, start time and executable agree: only the boot tells that it cannot be the same process.
+            stat = Path(f"/proc/{stranger.pid}/stat").read_text().rpartition(")")[2].split()
+            recorded: dict[str, Any] = {
+                "pid": stranger.pid,
+                "start_ticks": int(stat[19]),
+                "boot_id": ANOTHER_BOOT,
+            }
+            slot.edit_state(lambda state: state["running"].update(recorded))
+            again = slot.open()
+            assert again.hello.running is None
+            (record,) = again.hello.exits
+            assert (record.known, record.earlier_boot, record.is_failure) == (False, True, False)
+            again.stop(signal=signal.SIGKILL, timeout=0)
+            slot.start(again, slot.order("/bin/sleep", "60"))
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_a_process_of_this_boot_is_never_taken_for_one_of_an_earlier_boot(slot: SlotDriver) -> None:

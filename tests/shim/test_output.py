@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from visor_actors.node import shim_process
 from visor_actors.node.custody_types import LogsDropped, OutputFiles, RefusalKind, StartRefused
 from visor_actors.node.logs_reader import LogFollower, last_lines, log_path, rotated_files
 from visor_actors.shim.capture import Capture
+from visor_actors.shim.loop import Loop
+from visor_actors.shim.output import Output
 
 FLOOD = """
 import os
@@ -184,6 +187,43 @@ def test_an_idle_binary_keeps_its_output_over_the_death_of_the_shim(slot: SlotDr
     go.touch()
     slot.open()
     wait_until(lambda: slot.log() == "before\nwhile nobody reads\n")
+
+
+def test_last_words_outlive_binary_and_shim_while_a_client_is_attached(slot: SlotDriver) -> None:
+    connection = slot.open()
+    go = slot.folder / "go"
+    text = (
+        "import os, time\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.005)\n"
+        "os.write(1, b'last words\\n')"
+    )
+    binary = slot.start(connection, slot.script(text))
+    os.kill(connection.hello.shim_pid, signal.SIGSTOP)
+    go.touch()
+    wait_until(lambda: not alive(binary.pid), "the end of the binary")
+    slot.kill_shim(connection)
+    again = slot.open()
+    assert [record.incarnation for record in again.hello.exits] == [binary.incarnation]
+    assert slot.log() == "last words\n"
+
+
+def test_what_leftovers_wrote_after_the_leader_s_end_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = Output(Loop(), lambda _: None)
+    output.resume({"directory": str(tmp_path), "name": "core", "max_bytes": 1000, "keep": 1})
+    leftover = os.open("output", os.O_WRONLY)
+    try:
+        os.write(leftover, b"the leader's last line\n")
+        record: dict[str, Any] = {"last_lines": []}
+        output.finish(record)
+        os.write(leftover, b"and one of its child's\n")
+    finally:
+        os.close(leftover)
+    output.end()
+    assert record["last_lines"] == ["the leader's last line"]
+    assert (tmp_path / "core.log").read_text() == "the leader's last line\nand one of its child's\n"
 
 
 # disks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -36,10 +37,13 @@ print("leader", os.getsid(0) == os.getpid() == os.getpgid(0))
 for line in open("/proc/self/status"):
     if line.startswith(("SigBlk", "SigIgn")):
         print(line.split()[0], int(line.split()[1], 16))
+    if line.startswith("Umask"):
+        print(*line.split())
 """
 
 
-def test_a_binary_gets_exactly_what_the_order_says(slot: SlotDriver) -> None:
+@pytest.mark.parametrize("limits", [{}, {"nofile": 77}], ids=["spawned", "forked"])
+def test_a_binary_gets_exactly_what_the_order_says(slot: SlotDriver, limits: dict[str, int]) -> None:
     connection = slot.open()
     work = slot.folder / "work"
     work.mkdir()
@@ -49,7 +53,7 @@ def test_a_binary_gets_exactly_what_the_order_says(slot: SlotDriver) -> None:
         f"exec {PYTHON} -I -S -c '{LOOK_AROUND}' --home 'a b'",
         env={"ONLY": "this", "EMPTY": ""},
         working_directory=str(work),
-        limits={"nofile": 77},
+        limits=limits,
     )
     slot.start(connection, order)
     assert slot.exit(connection).code == 0
@@ -67,7 +71,12 @@ def test_a_binary_gets_exactly_what_the_order_says(slot: SlotDriver) -> None:
     assert seen["fds"] == "[0, 1, 2, 3]"
     assert seen["lock"] == str(slot.folder / "lock")
     assert seen["stdin"] == "/dev/null"
-    assert seen["nofile"] == "(77, 77)"
+    limit = limits.get("nofile")
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE) if limit is None else (limit, limit)
+    assert seen["nofile"] == str(ours)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    assert int(seen["Umask:"], 8) == umask
     assert seen["leader"] == "True"
     assert int(seen["SigBlk:"]) == 0
     # Python itself ignores SIGPIPE (13) and SIGXFSZ (25) when it starts, and posix_spawn of glibc the
@@ -212,11 +221,16 @@ def test_a_log_folder_that_cannot_be_made_is_a_refusal(slot: SlotDriver, tmp_pat
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user needs root")
-def test_a_binary_runs_as_the_user_of_the_order(slot: SlotDriver) -> None:
-    connection = slot.open()
+def test_a_binary_runs_as_the_user_of_the_order_and_with_no_group_of_ours(slot: SlotDriver) -> None:
+    ours = os.getgroups()
+    os.setgroups([0, 4])
+    try:
+        connection = slot.open()  # its shim is in the same groups
+    finally:
+        os.setgroups(ours)
     order = LaunchOrder(
         executable="/bin/sh",
-        argv=("sh", "-c", "id -u; id -g; echo again > /dev/stdout"),
+        argv=("sh", "-c", "id -u; id -g; echo again > /dev/stdout; id -G"),
         env={"PATH": "/usr/bin:/bin"},
         working_directory="/",
         output=slot.files(),
@@ -226,6 +240,7 @@ def test_a_binary_runs_as_the_user_of_the_order(slot: SlotDriver) -> None:
     assert slot.exit(connection).code == 0
     assert slot.log().split()[0] == "65534"
     assert slot.log().split()[2] == "again"
+    assert slot.log().split()[3:] == ["65534"]
 
 
 def test_a_large_environment_gets_through_and_a_huge_one_is_refused_here(slot: SlotDriver) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
-from tests.shim.conftest import SlotDriver, alive, state_of, wait_until
-from visor_actors.node.custody_types import Exited, Started, StartRefused, StopProgress, StopStep
+from tests.shim.conftest import DEADLINE, SlotDriver, alive, state_of, wait_until
+from visor_actors.node.custody_types import Exited, RefusalKind, Started, StartRefused, StopProgress, StopStep
 
 READY = "import os; os.write(1, b'ready\\n')\n"
 GRACEFUL = f"import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(7))\n{READY}time.sleep(600)"
@@ -193,3 +194,30 @@ def children_of(parent: int) -> list[int]:
             if int(fields[1]) == parent:
                 found.append(int(entry.name))
     return found
+
+
+def test_an_end_is_not_told_while_anybody_holds_the_lock(slot: SlotDriver, tmp_path: Path) -> None:
+    """Who was given the descriptor is no child of the shim's, and yet may do what the binary did."""
+    connection = slot.open()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.settimeout(DEADLINE)
+        listener.bind(str(tmp_path / "here"))
+        listener.listen()
+        text = (
+            "import socket\n"
+            f"sock = socket.socket(socket.AF_UNIX); sock.connect({str(tmp_path / 'here')!r})\n"
+            "socket.send_fds(sock, [b'x'], [3])"
+        )
+        slot.start(connection, slot.script(text))
+        given, _ = listener.accept()
+    with given:
+        _, fds, _, _ = socket.recv_fds(given, 1, 1)
+    try:
+        progress = slot.next(connection, StopProgress)
+        assert progress.step is StopStep.LEFTOVERS
+        assert f"pid {os.getpid()}" in progress.detail
+        connection.start(slot.order("/bin/true"))
+        assert slot.next(connection, StartRefused).kind is RefusalKind.RUNNING
+    finally:
+        os.close(fds[0])
+    assert slot.exit(connection).code == 0
