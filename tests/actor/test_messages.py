@@ -304,6 +304,14 @@ def test_a_blocking_ask_inside_an_actor_or_a_supervisor_raises() -> None:
         probe.expect(BlockingAskInActor)
 
 
+def test_nothing_waits_for_a_restart_once_the_system_has_ended() -> None:
+    probe = Probe()
+    with bench(asking("a", probe)) as it:
+        it.started("a", 1)
+    with pytest.raises(ReceiverDied):
+        it.ask("a", Keep(1))
+
+
 def test_an_ask_times_out() -> None:
     probe = Probe()
     with bench(asking("a", probe)) as it:
