@@ -207,6 +207,7 @@ def test_a_request_is_answered_with_its_token() -> None:
         it.started("b", 1)
         it.system.tell(A, lambda context: tokens.append(context.request(B, "question", timeout=20.0)))
         assert probe.expect(Reply) == Reply(tokens[0], "question")
+        assert len(it.cell("a").actor_inbox._timers) == 0, "its timeout is not needed any more"
 
 
 @pytest.mark.parametrize("how", ["crash", "stop", "absent", "unknown"])
