@@ -76,6 +76,20 @@ def test_a_second_child_that_fails_during_a_group_restart_restarts_the_group() -
     assert len(world.of(RestartScheduled)) == 2
 
 
+def test_a_failure_while_the_rest_is_starting_restarts_all_of_the_rest() -> None:
+    world = tree("a", "b", "c", "d", strategy=Strategy.REST_FOR_ONE).up()
+    world.crash("b")
+    world.exit("d", ExitReason.REQUESTED)
+    world.exit("c", ExitReason.REQUESTED)
+    world.ack("b")
+    world.clear_log()
+    world.exit("c", ExitReason.START_FAILED)
+    world.settle()
+    assert world.log == ["stop b", "start b", "start c", "start d"]
+    assert world.live == {"a": 1, "b": 3, "c": 3, "d": 2}
+    assert len(world.of(RestartScheduled)) == 2
+
+
 def test_an_earlier_child_that_fails_during_a_delay_joins_the_cycle() -> None:
     specs = [child(name, backoff=SLOW) for name in "abc"]
     world = World(supervisor(*specs, strategy=Strategy.REST_FOR_ONE)).up()
@@ -181,6 +195,19 @@ def test_settings_change_budget_and_delay_of_a_running_supervisor() -> None:
         world.settle()
     assert world.finished is None
     assert world.delays() == [1.0, 2.0, 4.0]
+    world.crash("a")
+    assert world.finished is not None
+
+
+def test_settings_change_a_budget_of_its_own_and_what_was_counted_still_counts() -> None:
+    own = Intensity(restarts=3, window=60.0)
+    world = World(supervisor(child("a", intensity=own), intensity=Intensity(restarts=99))).up()
+    for _ in range(2):
+        world.crash("a")
+        world.settle()
+    at_once = world.spec.children[0].backoff
+    less = ChildSettings(at_once, Intensity(restarts=2, window=60.0))
+    world.feed(Reconfigure(Intensity(restarts=99), {"a": less}))
     world.crash("a")
     assert world.finished is not None
 

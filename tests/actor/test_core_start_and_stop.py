@@ -200,6 +200,19 @@ def test_a_hang_is_an_abnormal_exit(restart: Restart) -> None:
     assert ("a" in world.live) is (restart is not Restart.TEMPORARY)
 
 
+def test_a_child_that_is_starting_or_stopping_does_not_count_as_hung() -> None:
+    world = tree("a").begin()
+    world.hang("a")
+    assert world.states()["a"] == "starting"
+    world.ack("a")
+    world.stop()
+    world.hang("a")
+    assert world.states()["a"] == "stopping"
+    world.settle()
+    reasons = [event.reason for event in world.events if isinstance(event, ActorExited)]
+    assert reasons == [ExitReason.REQUESTED]
+
+
 def test_an_exit_of_an_old_generation_is_ignored() -> None:
     world = tree("a").up()
     world.hang("a")

@@ -49,6 +49,16 @@ def mischief(it: Bench, rng: random.Random, release: threading.Event, names: lis
             it.do(name, raising(error))
 
 
+def has_hit_enough(it: Bench) -> bool:
+    """Return whether there was much to count, crashes and hangs among it."""
+    reasons = {event.reason for event in it.events.all(ActorExited)}
+    return (
+        it.events.count(ActorStarting) > STEPS / 3
+        and ExitReason.CRASHED in reasons
+        and bool(reasons & {ExitReason.HUNG, ExitReason.STOP_TIMED_OUT})
+    )
+
+
 def _hang(release: threading.Event) -> None:
     release.wait(60)
 
@@ -80,7 +90,9 @@ def test_each_generation_ends_exactly_once_whatever_happens(
     children = (faulty(a, **quick), inner, faulty(d, **quick))
     with bench(*children, lives=lives, strategy=strategy, max_abandoned=10_000) as it:
         it.started("d", 1)
-        for _ in range(STEPS):
+        for step in range(20 * STEPS):  # on a machine that is busy with others, each step hits less
+            if step >= STEPS and has_hit_enough(it):
+                break
             mischief(it, rng, release, ["a", "b", "c", "d"])
             if rng.random() < 0.7:
                 threading.Event().wait(rng.random() * 0.01)  # so that some of it hits a start or a stop
@@ -92,10 +104,7 @@ def test_each_generation_ends_exactly_once_whatever_happens(
     starts = Counter((event.child, event.generation) for event in it.events.all(ActorStarting))
     exits = Counter((event.child, event.generation) for event in it.events.all(ActorExited))
     assert set(starts.values()) == {1}
-    assert len(starts) > STEPS / 3, "the fuzz has hardly hit anybody"
-    reasons = {event.reason for event in it.events.all(ActorExited)}
-    assert ExitReason.CRASHED in reasons
-    assert reasons & {ExitReason.HUNG, ExitReason.STOP_TIMED_OUT}
+    assert has_hit_enough(it), "the fuzz has hardly hit anybody"
     assert not it.events.all(EventsSuppressed)
     assert set(exits) == set(starts)
     assert set(exits.values()) == {1}

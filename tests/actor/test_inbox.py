@@ -121,7 +121,10 @@ def test_a_timer_fires_when_its_time_has_come_and_not_before(inbox: Inbox, clock
     inbox.arm(5.0, "early")
     inbox.offer("now")
     assert inbox.get().message == "now"
-    clock.advance(5.0)
+    clock.advance(4.999)
+    inbox.offer("not yet")
+    assert inbox.get().message == "not yet"
+    clock.advance(0.001)
     assert inbox.get().message == "early"
     inbox.offer("meanwhile")
     assert inbox.get().message == "meanwhile"
@@ -226,6 +229,7 @@ def test_an_unwatched_descriptor_is_not_delivered_even_if_it_was_ready(
     inbox.unwatch(pipe[0])
     inbox.offer("message")
     assert inbox.get().message == "message"
+    assert inbox._waiter.sleep(0.0) == [], "else it would never sleep again"
 
 
 def test_a_descriptor_closed_while_watched_is_an_error_and_no_busy_loop(inbox: Inbox) -> None:

@@ -207,6 +207,7 @@ def test_a_request_is_answered_with_its_token() -> None:
         it.started("b", 1)
         it.system.tell(A, lambda context: tokens.append(context.request(B, "question", timeout=20.0)))
         assert probe.expect(Reply) == Reply(tokens[0], "question")
+        assert len(it.cell("a").actor_inbox._timers) == 0, "its timeout is not needed any more"
 
 
 @pytest.mark.parametrize("how", ["crash", "stop", "absent", "unknown"])
@@ -302,6 +303,14 @@ def test_a_blocking_ask_inside_an_actor_or_a_supervisor_raises() -> None:
         probe.expect(BlockingAskInActor)
         it.system.inject(Address("root"), ask)
         probe.expect(BlockingAskInActor)
+
+
+def test_nothing_waits_for_a_restart_once_the_system_has_ended() -> None:
+    probe = Probe()
+    with bench(asking("a", probe)) as it:
+        it.started("a", 1)
+    with pytest.raises(ReceiverDied):
+        it.ask("a", Keep(1))
 
 
 def test_an_ask_times_out() -> None:

@@ -27,6 +27,8 @@ from visor_actors.actor import (
     Restart,
     SupervisorSpec,
 )
+from visor_actors.actor.core import SupervisorCore
+from visor_actors.actor.decisions import Abort, Effect, Input
 from visor_actors.actor.supervisor_cell import SupervisorCell
 from visor_actors.testing import FakeClock, Probe, Script
 from visor_actors.testing.faulty import Lived
@@ -307,3 +309,32 @@ def test_what_is_sent_to_a_supervisor_is_a_dead_letter_and_a_question_fails_at_o
             with pytest.raises(ReceiverDied):
                 it.ask(name, "anybody?")
             assert it.events.expect(DeadLetter).child == name
+
+
+def test_a_supervisor_that_cannot_even_stop_gives_its_children_up_and_each_end_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lives, (a, b) = scripts("a", "b")
+    inner = SupervisorSpec(id="inner", children=(faulty(a), faulty(b)), backoff=AT_ONCE)
+    handle = SupervisorCore.handle
+
+    def break_down(self: SupervisorCore, event: Input, now: float) -> list[Effect]:
+        if isinstance(event, Abort):
+            raise RuntimeError("and again")
+        return handle(self, event, now)
+
+    monkeypatch.setattr(SupervisorCore, "handle", break_down)
+    with bench(inner, lives=lives) as it:
+        it.started("inner", 1)
+        it.system.inject(Address("inner"), raising(ValueError("first")))
+        it.started("inner", 2)
+        for name in ("a", "b"):
+            assert it.exited(name, 1).reason is ExitReason.CRASHED
+            assert it.ask(name, name) == name
+        it.events.wait_until(lambda: it.system.abandoned == 0)
+        assert (a.tripped, b.tripped) == (None, None)
+        exited = it.exited("inner", 1)
+        assert exited.failure is not None
+        assert exited.failure.message == "first"
+    starts = Counter((event.child, event.generation) for event in it.events.all(ActorStarting))
+    assert starts == Counter((event.child, event.generation) for event in it.events.all(ActorExited))

@@ -21,12 +21,13 @@ from visor_actors.actor import (
     Intensity,
     NodeSnapshot,
     OutcomeKind,
+    Recovered,
     RestartScheduled,
     SpecInvalid,
     SupervisionSettings,
     SupervisorSpec,
 )
-from visor_actors.actor.publisher import Throttle
+from visor_actors.actor.publisher import BURST, PERIOD, Publisher, Throttle
 from visor_actors.actor.supervisor_cell import SupervisorCell
 from visor_actors.testing import FakeClock, Probe, running
 from visor_actors.testing.faulty import Lived
@@ -229,6 +230,31 @@ def test_a_crash_loop_is_told_in_full_at_first_and_then_summed_up() -> None:
     suppressed = [event.count for event in it.events.all(EventsSuppressed) if event.kind == "ActorExited"]
     assert told == 30
     assert told + sum(suppressed) == 101
+
+
+def test_what_was_held_back_is_summed_up_each_period_while_the_tree_runs() -> None:
+    told, clock = Probe(), FakeClock()
+    publisher = Publisher(told.record, clock)
+    publisher.start()
+    for period in (1, 2):
+        for _ in range(BURST + 5):
+            publisher.publish(ActorStarted(child="a", generation=1))
+        publisher.publish(Recovered(supervisor="root", child="a"))
+        told.expect(Recovered)
+        assert told.count(ActorStarted) == period * BURST
+        clock.advance(PERIOD)
+        assert told.expect(EventsSuppressed) == EventsSuppressed(child="a", kind="ActorStarted", count=5)
+    for child in ("a", "b"):  # the account of b is opened half a period later
+        for _ in range(BURST + 1):
+            publisher.publish(ActorStarted(child=child, generation=1))
+        publisher.publish(Recovered(supervisor="root", child=child))
+        told.expect(Recovered)
+        clock.advance(PERIOD / 2)
+    assert told.expect(EventsSuppressed).child == "a"
+    clock.advance(PERIOD)
+    assert told.expect(EventsSuppressed).child == "b"
+    publisher.stop()
+    assert told.count(EventsSuppressed) == 4
 
 
 def test_the_rate_limit_is_per_child_and_kind_and_starts_again_after_its_period() -> None:

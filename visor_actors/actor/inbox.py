@@ -205,8 +205,7 @@ class Inbox:
     def _next_urgent(self) -> tuple[object] | None:
         """Return a due timer's or ready descriptor's message, unless others have waited for too many of
         them."""
-        others_wait = self._lane or self._waiter.watches
-        if len(self._timers) and not (self._streak >= _BURST and others_wait):
+        if len(self._timers) and not (self._streak >= _BURST and (self._lane or self._waiter.watches)):
             assert self._clock is not None
             due = self._timers.take_due(self._clock.now())
             if due is not None:
