@@ -198,6 +198,19 @@ def test_an_exit_that_nobody_saw_is_counted_by_the_next_one(node: Lifecycle) -> 
     assert node.state.phase is NodePhase.WAITING, "its delay passes as if it had been seen"
 
 
+def test_the_machine_s_going_down_is_no_failure_of_the_node(node: Lifecycle) -> None:
+    binary = node.bring_up()
+    node.begin()
+    unknown = msgspec.structs.replace(
+        node.exit_of(binary), known=False, code=None, earlier_boot=True, last_lines=()
+    )
+    node.empty_slots(unknown)
+    assert node.report.restarts == 0
+    assert node.state.phase is NodePhase.ASKING, "it is started again without a delay"
+    (event,) = node.stage.said("binary.exited")
+    assert "machine" in event.message
+
+
 def test_an_exit_whose_consumption_was_cut_short_is_dealt_with_as_if_nobody_had(
     node: Lifecycle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -310,7 +310,8 @@ def test_a_record_of_an_earlier_boot_is_an_end_and_no_reason_to_signal(slot: Slo
             slot.edit_state(lambda state: state["running"].update(recorded))
             again = slot.open()
             assert again.hello.running is None
-            assert [record.known for record in again.hello.exits] == [False]
+            (record,) = again.hello.exits
+            assert (record.known, record.earlier_boot, record.is_failure) == (False, True, False)
             again.stop(signal=signal.SIGKILL, timeout=0)
             slot.start(again, slot.order("/bin/sleep", "60"))
             assert stranger.poll() is None

@@ -177,6 +177,8 @@ def describe_exit(record: ExitRecord) -> str:
     """How a binary ended, as the end of a sentence that begins with its name."""
     if record.requested:
         return "has stopped, as asked"
+    if record.earlier_boot:
+        return "ended when the machine went down"
     if record.signal is not None:
         try:
             name = signal.Signals(record.signal).name

@@ -246,7 +246,7 @@ class LifecycleActor(Actor):
         elif self._machine.goal is Goal.RECYCLE:
             memory.ended(clean=True)
         how = describe_exit(record)
-        effects = self._machine.handle(SlotExited(slot=slot, requested=record.requested, how=how))
+        effects = self._machine.handle(SlotExited(slot=slot, requested=not record.is_failure, how=how))
         memory.count_restarts(self._machine.restarts)
         return effects
 

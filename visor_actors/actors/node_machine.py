@@ -58,7 +58,9 @@ class SlotRefused(Struct, frozen=True):
 
 
 class SlotExited(Struct, frozen=True):
-    """What ran in the slot has ended, with all its descendants. ``how`` is for people."""
+    """What ran in the slot has ended, with all its descendants. ``requested``: it did not fail, as somebody
+    had asked for its end or the whole machine went down. ``how`` is for people.
+    """
 
     slot: Slot
     requested: bool

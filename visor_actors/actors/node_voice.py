@@ -23,7 +23,7 @@ def exit_event(slot: Slot, record: ExitRecord) -> Event:
     return Event(
         name=EXITED,
         message=f"the {slot.words} (pid {record.pid}) {describe_exit(record)}",
-        severity=Severity.INFO if record.requested else Severity.ERROR,
+        severity=Severity.ERROR if record.is_failure else Severity.INFO,
         lines=record.last_lines,
         fields={
             "slot": slot.value,

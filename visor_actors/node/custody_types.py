@@ -84,7 +84,8 @@ class ExitRecord(Struct, frozen=True, kw_only=True):
     Exactly one of ``code`` and ``signal`` is set if ``known``; both are None when nobody could know (the
     binary was adopted, or ended while no shim lived). ``requested``: a stop had been ordered before it ended.
     ``ended_at`` is when the end was noticed. ``last_lines`` are the last lines of its output where the shim
-    captures it, else empty.
+    captures it, else empty. ``earlier_boot``: it ran before the machine was booted, and that is all that is
+    known of its end.
     """
 
     incarnation: int
@@ -99,6 +100,12 @@ class ExitRecord(Struct, frozen=True, kw_only=True):
     system_seconds: float = 0.0
     max_rss_kib: int = 0
     last_lines: tuple[str, ...] = ()
+    earlier_boot: bool = False
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it ended by itself: neither because it was asked to, nor with the whole machine."""
+        return not self.requested and not self.earlier_boot
 
 
 class HolderInfo(Struct, frozen=True, kw_only=True):

@@ -148,6 +148,7 @@ def parse_exit(fields: dict[str, Any]) -> ExitRecord:
         system_seconds=float(fields["system_seconds"]),
         max_rss_kib=int(fields["max_rss_kib"]),
         last_lines=tuple(str(line) for line in fields["last_lines"]),
+        earlier_boot=bool(fields.get("earlier_boot", False)),
     )
 
 

@@ -68,6 +68,7 @@ class Binary:
             "system_seconds": 0.0,
             "max_rss_kib": 0,
             "last_lines": [],
+            "earlier_boot": False,
         }
 
 

@@ -391,7 +391,9 @@ class Custody:
         if pidfd >= 0:
             self._loop.watch(pidfd, lambda _: self._on_leader(binary))
         else:
-            self._leader_gone(binary, self._state.ended or binary.exit_record())
+            ended = binary.exit_record()
+            ended["earlier_boot"] = record["boot_id"] != self._state.boot_id
+            self._leader_gone(binary, self._state.ended or ended)
 
     def _find(self, record: "Record") -> int:
         """Return a pidfd of the recorded process, or -1 if it has ended. Raise Unidentified if neither is
