@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.actors.stage import Stage, last
+from visor_actors.actor import Address
 from visor_actors.actors.addresses import Slot
 from visor_actors.actors.config_watcher import ConfigChanged
 from visor_actors.actors.lifecycle import LIVED_SECONDS, LifecycleActor
@@ -177,6 +178,24 @@ def test_an_exit_is_counted_kept_and_acknowledged(node: Lifecycle) -> None:
     assert history(node) == ["binary.exited"], "the history has it before anybody is told"
     (event,) = node.stage.said("binary.exited")
     assert event.lines == ("the last line",)
+
+
+def test_an_exit_is_acknowledged_only_once_it_is_kept(
+    node: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, visor is told of the exit again; the other way round it would never hear of it."""
+    kept: list[int] = []
+    tell = node.context.tell
+
+    def watch(to: Address, message: object) -> None:
+        if isinstance(message, AcknowledgeExit):
+            with Journal.open_reader(node.stage.world.layout.journal) as journal:
+                kept.append(len(journal.exits(Slot.CORE.value)))
+        tell(to, message)
+
+    monkeypatch.setattr(node.context, "tell", watch)
+    node.die(node.bring_up())
+    assert kept == [1]
 
 
 def test_an_exit_that_is_told_again_is_acknowledged_and_not_counted_again(node: Lifecycle) -> None:

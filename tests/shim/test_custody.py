@@ -181,6 +181,25 @@ def test_an_adopted_binary_can_be_stopped_with_all_it_left_behind(slot: SlotDriv
     assert not any(map(alive, helpers))
 
 
+def test_a_helper_that_let_go_of_the_lock_ends_with_an_adopted_binary(slot: SlotDriver) -> None:
+    connection = slot.open()
+    text = (
+        "import os, subprocess, time\n"
+        "helper = subprocess.Popen(['/bin/sleep', '600'], start_new_session=True)\n"  # closes all but 0, 1, 2
+        "os.write(1, b'%d\\n' % helper.pid)\n"
+        "time.sleep(600)"
+    )
+    binary = slot.start(connection, slot.script(text))
+    wait_until(lambda: slot.log().endswith("\n"))
+    helper = int(slot.log())
+    slot.pids.add(helper)
+    slot.kill_shim(connection)
+    again = slot.open()
+    os.kill(binary.pid, signal.SIGKILL)
+    assert slot.exit(again).incarnation == binary.incarnation
+    assert not alive(helper)
+
+
 def test_an_adopted_binary_that_ignores_the_signal_is_killed(slot: SlotDriver) -> None:
     connection = slot.open()
     slot.start(

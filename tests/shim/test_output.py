@@ -189,6 +189,24 @@ def test_an_idle_binary_keeps_its_output_over_the_death_of_the_shim(slot: SlotDr
     wait_until(lambda: slot.log() == "before\nwhile nobody reads\n")
 
 
+def test_last_words_outlive_binary_and_shim_while_a_client_is_attached(slot: SlotDriver) -> None:
+    connection = slot.open()
+    go = slot.folder / "go"
+    text = (
+        "import os, time\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.005)\n"
+        "os.write(1, b'last words\\n')"
+    )
+    binary = slot.start(connection, slot.script(text))
+    os.kill(connection.hello.shim_pid, signal.SIGSTOP)
+    go.touch()
+    wait_until(lambda: not alive(binary.pid), "the end of the binary")
+    slot.kill_shim(connection)
+    again = slot.open()
+    assert [record.incarnation for record in again.hello.exits] == [binary.incarnation]
+    assert slot.log() == "last words\n"
+
+
 def test_what_leftovers_wrote_after_the_leader_s_end_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
