@@ -31,6 +31,8 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP)
+	@# Where PYTHONDONTWRITEBYTECODE is set, each visor that a test starts would compile all of itself again.
+	@$(BIN)/python -m compileall -q visor_actors
 	$(BIN)/python -m pytest $(ARGS)
 
 wheel: $(STAMP)

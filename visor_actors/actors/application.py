@@ -42,6 +42,8 @@ from visor_actors.telemetry.logging import EventLog, LogForm, severity_of
 ApiFactory = Callable[[Context, ControlPort], Actor]
 
 INTERNAL = 70
+SWITCH_SECONDS = 0.001
+"""For how long an actor that computes may keep another one waiting; Python's default is five times that."""
 FINISH_SECONDS = 2.0
 """How long what is still to be reported may take at the end."""
 IMPATIENT_SIGNALS = 3
@@ -60,6 +62,7 @@ def run_visor(
 
     ``findings`` are what was doubtful about the home when it was prepared. Blocks.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     journal_trouble = _journal_trouble(layout)
     application = _Application(layout, loaded, api_factory)
     for finding in findings:
