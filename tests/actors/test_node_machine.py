@@ -303,6 +303,16 @@ def test_a_lost_shim_decides_nothing_until_its_successor_reports() -> None:
     assert driver.machine.phase is NodePhase.RUNNING
 
 
+def test_a_slot_that_is_lost_while_a_start_is_planned_is_not_started_before_it_has_been_seen() -> None:
+    driver = Driver(wanted=CORE_ONLY)
+    driver.report()
+    driver.order()
+    driver.send(SlotLost(slot=Slot.CORE, problem="connection lost"))
+    assert driver.launch() == []
+    effects = driver.send(SlotReported(slot=Slot.CORE, running=False))
+    assert effects == [Ask(ask=driver.machine.ask)], "asked anew, and in time"
+
+
 def test_a_report_that_crosses_the_start_order_repeats_the_order_once() -> None:
     driver = Driver(wanted=CORE_ONLY)
     driver.report()

@@ -239,7 +239,7 @@ class LifecycleActor(Actor):
 
     def _started(self, slot: Slot, binary: RunningBinary) -> None:
         self._running[slot] = binary
-        self._memory.saw_incarnation(slot, binary.incarnation)
+        self._memory.saw_start(slot, binary.incarnation)
         self._voice.started(slot, binary)
         self._advance(SlotStarted(slot=slot))
 

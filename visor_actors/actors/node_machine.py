@@ -339,8 +339,10 @@ class NodeMachine(Struct, kw_only=True):
     def _launch(self, ask: int, effects: list[NodeEffect]) -> None:
         if ask != self.ask or self.phase is not NodePhase.PLANNING:
             return
-        if self.occupied:
-            self._begin_asking()  # what has turned up meanwhile is taken over, or ended, like anything found
+        if self.occupied or not self._known():
+            # What has turned up meanwhile is taken over, or ended, like anything found; and where nobody can
+            # say what is there, nothing is started.
+            self._begin_asking()
             return
         self._launched = True
         self._repeated.clear()

@@ -40,6 +40,7 @@ class NodeMemory:
         self._collecting = False
         self._consumed: set[tuple[Slot, str]] = set()
         self._incarnations: dict[Slot, int] = {}
+        self._watched: dict[Slot, int] = {}
         self.restarts = 0
         self.clean = True
         self.core_lived = 0
@@ -72,6 +73,11 @@ class NodeMemory:
         if restarts != self.restarts:
             self.restarts = restarts
             self._keep(RESTARTS_KEY, restarts)
+
+    def saw_start(self, slot: Slot, incarnation: int) -> None:
+        """Keep that this incarnation of the slot was started now: nobody can have dealt with its exit."""
+        self._watched[slot] = incarnation
+        self.saw_incarnation(slot, incarnation)
 
     def saw_incarnation(self, slot: Slot, incarnation: int) -> None:
         """Keep that this incarnation of the slot exists or existed."""
@@ -111,6 +117,8 @@ class NodeMemory:
         key = _key(record)
         if (slot, key) in self._consumed:
             return True
+        if self._watched.get(slot) == record.incarnation:
+            return False
         try:
             return self._opened().has_consumed(slot.value, key)
         except JournalUnavailable as error:

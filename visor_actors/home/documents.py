@@ -40,12 +40,17 @@ class Document(Struct, frozen=True, kw_only=True):
 
 def read_document(path: Path) -> Document:
     """Read and parse ``path``. Blocks on the disk only. Raises :class:`ConfigurationInvalid`."""
-    text = _read_text(path)
+    return parse_document(path, read_text(path))
+
+
+def parse_document(path: Path, text: str) -> Document:
+    """Parse ``text``, which was read from ``path``. Raises :class:`ConfigurationInvalid`."""
     values = _parse_toml(path, text) if path.suffix == ".toml" else _parse_yaml(path, text)
     return Document(path=path, text=text, values=values)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read ``path``: a regular file of bounded size, in UTF-8. Raises :class:`ConfigurationInvalid`."""
     try:
         # A fifo in the place of the file would block for ever; O_NONBLOCK and the check below make that an
         # error.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from visor_actors.home.brands import DEFAULT_BRAND, Brand, brand, is_brand_word
 from visor_actors.home.discretion import representation
-from visor_actors.home.documents import Document, read_document
+from visor_actors.home.documents import Document, parse_document, read_document, read_text
 from visor_actors.home.errors import ConfigurationInvalid
 from visor_actors.home.kinds import Key, did_you_mean, show
 from visor_actors.home.layout import RUN_CONFIG_NAMES, HomeLayout, either
@@ -83,7 +84,14 @@ def load_run_config(folder: Path, brand_hint: str | None = None) -> RunConfig:
     ``brand_hint`` decides when the file has the tables of several brands. Raises
     :class:`ConfigurationInvalid` with all problems of the file.
     """
-    document = read_document(either(folder, RUN_CONFIG_NAMES))
+    path = either(folder, RUN_CONFIG_NAMES)
+    return _understand(folder, path, read_text(path), brand_hint)
+
+
+@functools.lru_cache(maxsize=4)
+def _understand(folder: Path, path: Path, text: str, brand_hint: str | None) -> RunConfig:
+    # Kept for the same text: between a crash and the next start nothing is parsed that has not changed.
+    document = parse_document(path, text)
     reading = Reading()
     word = _brand_word(document.values, brand_hint, reading)
     core = rpc = data_node = None
