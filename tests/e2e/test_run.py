@@ -32,6 +32,8 @@ def test_a_first_start_links_genesis_and_runs_it(root: Path) -> None:
     with Visor(home=home) as visor:
         visor.wait_running("core")
         assert home.current() == "genesis"
+        status = wait_for(visor.status, "a status")
+        assert status.alarms == (), "nothing is missing that was never there"
     assert visor.process.returncode == 0
     assert home.report().problems == ()
 

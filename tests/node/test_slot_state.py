@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.shim.conftest import SlotDriver, slot
-from visor_actors.node.slot_state import recorded_binary
+from tests.shim.conftest import SlotDriver, slot, wait_until
+from visor_actors.node.shim_process import launch_shim
+from visor_actors.node.slot_state import recorded_binary, was_ever_saved
 
 __all__ = ["slot"]
 
@@ -25,6 +26,17 @@ def test_the_binary_of_a_real_shim_is_found_also_after_the_shim_died(slot: SlotD
     again.stop(signal=9, timeout=0)
     slot.exit(again)
     assert recorded_binary(slot.folder) is None
+
+
+def test_a_shim_that_comes_up_has_saved_nothing_before_a_visor_attaches(slot: SlotDriver) -> None:
+    assert not was_ever_saved(slot.folder)
+    slot.folder.mkdir()
+    warm = launch_shim(slot.folder, linger=30)
+    wait_until(lambda: (slot.folder / "shim.sock").exists())
+    assert not was_ever_saved(slot.folder)
+    slot.open()
+    assert was_ever_saved(slot.folder)
+    warm.close()
 
 
 @pytest.mark.parametrize(

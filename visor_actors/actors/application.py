@@ -35,6 +35,7 @@ from visor_actors.home.config import LoadedConfig
 from visor_actors.home.journal import Journal, JournalUnavailable
 from visor_actors.home.layout import Finding, HomeLayout
 from visor_actors.home.settings import OnExit, VisorConfig
+from visor_actors.node.slot_state import was_ever_saved
 from visor_actors.telemetry.counters import EventCounters
 from visor_actors.telemetry.events import Event, EventBus, Severity
 from visor_actors.telemetry.logging import EventLog, LogForm, severity_of
@@ -87,7 +88,7 @@ def _journal_trouble(layout: HomeLayout) -> str | None:
 
     Looked at before anything else opens the file: whoever comes second finds a new one.
     """
-    ran_before = any(layout.slot(Slot.CORE).glob("state.*"))
+    ran_before = was_ever_saved(layout.slot(Slot.CORE))  # its shim may be coming up just now
     missing = not layout.journal.exists()
     try:
         with Journal.open(layout.journal) as journal:

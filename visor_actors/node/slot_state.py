@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -33,3 +34,15 @@ def recorded_binary(slot_dir: Path) -> RunningBinary | None:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return found
+
+
+def was_ever_saved(slot_dir: Path) -> bool:
+    """Whether a shim has saved anything of this slot since it was made. Raises nothing.
+
+    A shim that comes up makes the files at once, empty or all zeros; it writes in them when a visor attaches.
+    """
+    for name in STATE_FILES:
+        with contextlib.suppress(OSError), (slot_dir / name).open("rb") as file:
+            if file.read(1) not in (b"", b"\0"):
+                return True
+    return False
