@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import threading
 from pathlib import Path
 from time import monotonic, sleep
@@ -71,6 +72,16 @@ def test_visors_own_secrets_are_not_for_a_node(tmp_path: Path, monkeypatch: pyte
 def test_a_command_runs_as_the_user_of_its_binary() -> None:
     finished = run(["/bin/sh", "-c", "id -un"], timeout=20, surroundings=Surroundings(user="nobody"))
     assert finished.stdout == b"nobody\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_command_finds_the_home_of_its_user_unless_it_is_given_another() -> None:
+    nobody = pwd.getpwnam("nobody")
+    print_home = ["/bin/sh", "-c", "echo $HOME $USER $LOGNAME"]
+    finished = run(print_home, timeout=20, surroundings=Surroundings(user="nobody"))
+    assert finished.stdout.decode().split() == [nobody.pw_dir, "nobody", "nobody"]
+    given = Surroundings(user="nobody", env={"HOME": "/elsewhere"})
+    assert run(print_home, timeout=20, surroundings=given).stdout.startswith(b"/elsewhere nobody")
 
 
 def test_an_unknown_user_is_said(tmp_path: Path) -> None:

@@ -41,6 +41,18 @@ def test_the_last_lines_are_found_over_all_files(log: Path, count: int) -> None:
     assert last_lines(log, count) == (expected[-count:] if count else [])
 
 
+def test_a_gap_that_a_rotation_cut_short_has_left_hides_nothing(log: Path) -> None:
+    lines = last_lines(log, 1000)
+    first, second = log.with_name(f"{log.name}.1"), log.with_name(f"{log.name}.2")
+    assert second.exists()
+    (log.with_name(f"{log.name}.old")).write_text("no part of the log\n")
+    kept = len(first.read_bytes().splitlines())
+    first.unlink()
+    assert last_lines(log, 1000) == lines[: -kept - len(log.read_bytes().splitlines())] + (
+        log.read_bytes().splitlines()
+    )
+
+
 def test_a_line_under_way_counts_as_a_line(log: Path) -> None:
     append(log, "under way")
     assert last_lines(log, 2) == [b"30", b"under way"]

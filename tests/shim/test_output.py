@@ -372,6 +372,23 @@ def test_every_byte_is_kept_or_counted_when_a_rotation_fails(
     assert written + capture.dropped_total == 2000 * 100
 
 
+def test_a_log_file_that_is_deleted_is_made_again(slot: SlotDriver) -> None:
+    connection = slot.open()
+    output = slot.files(max_bytes=20_000, keep=2)
+    go = slot.folder / "go"
+    text = (
+        "import os, time\nos.write(1, b'before\\n')\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.005)\n"
+        "os.write(1, b'after\\n')"
+    )
+    slot.start(connection, slot.script(text, output=output))
+    wait_until(lambda: slot.log() == "before\n")
+    log_path(output.directory, output.name).unlink()
+    go.touch()
+    assert slot.exit(connection).code == 0
+    assert slot.log() == "after\n"
+
+
 def test_a_log_folder_that_is_taken_away_is_made_again(slot: SlotDriver) -> None:
     connection = slot.open()
     output = slot.files(max_bytes=20_000, keep=2)

@@ -122,7 +122,7 @@ class Launcher:
         return LaunchOrder(
             executable=str(command.executable),
             argv=(*leading, *args),
-            env=node_environment(binary.env),
+            env=node_environment(binary.env, user=binary.user),
             working_directory=str(self._directory(binary)),
             output=self._output(Slot(role.value)),
             limits=dict(binary.limits),

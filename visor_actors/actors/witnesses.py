@@ -129,8 +129,9 @@ def _log(layout: HomeLayout, memory: Memory) -> LogEvidence | None:
 
 
 def _signed(run_config: RunConfig, ended_at: float | None) -> SignedHeight | None:
-    env = run_config.core.env or None
-    return read_signed_height(tendermint_home_of(run_config.core.args, env), ended_at=ended_at)
+    core = run_config.core
+    home = tendermint_home_of(core.args, core.env or None, user=core.user)
+    return read_signed_height(home, ended_at=ended_at)
 
 
 def _segment_end(run_config: RunConfig, cancel: Cancellation | None) -> int | None:

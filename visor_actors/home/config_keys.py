@@ -76,7 +76,7 @@ _SUPERVISION = (
     Key(
         path="maxDelaySeconds",
         attribute="max_delay_seconds",
-        kind=Number(maximum=86_400),
+        kind=Number(minimum=0.01, maximum=86_400),
         default=30.0,
         doc="Longest delay before a restart of an actor.",
     ),

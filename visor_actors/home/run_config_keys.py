@@ -84,7 +84,7 @@ BINARY_KEYS: tuple[Key, ...] = (
         kind=Text(pattern=r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", wording="the name of a user"),
         default_text="visor's own",
         takes_effect=TakesEffect.NODE_START,
-        doc="The user the binary runs as; visor must be root for that.",
+        doc="The user the binary runs as, with its groups, HOME, USER and LOGNAME; visor must be root.",
         example='"vega"',
     ),
     Key(

@@ -133,14 +133,16 @@ def home_of(args: Sequence[str]) -> str | None:
     return flag_value(args, HOME)
 
 
-def tendermint_home_of(args: Sequence[str], env: Mapping[str, str] | None = None) -> Path:
+def tendermint_home_of(
+    args: Sequence[str], env: Mapping[str, str] | None = None, *, user: str | None = None
+) -> Path:
     """Return the folder of the core's consensus engine, given or default, with variables expanded as the core
     does.
 
-    ``env`` is what the run configuration adds to the environment the core gets.
+    ``env`` is what the run configuration adds to the environment the core gets, ``user`` whom it runs as.
     """
     value = flag_value(args, TENDERMINT_HOME) or DEFAULT_TENDERMINT_HOME
-    return Path(expand_variables(value, node_environment(env)))
+    return Path(expand_variables(value, node_environment(env, user=user)))
 
 
 _VARIABLE = re.compile(r"\$(?:\{([^{}]*)\}|([A-Za-z_][A-Za-z0-9_]*))", re.ASCII)

@@ -143,7 +143,7 @@ def _start(argv: Sequence[str], surroundings: Surroundings) -> subprocess.Popen[
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=node_environment(surroundings.env),
+            env=node_environment(surroundings.env, user=surroundings.user),
             cwd=surroundings.working_directory,
             start_new_session=True,
             user=user,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import time
@@ -20,12 +21,13 @@ def log_path(directory: Path, name: str) -> Path:
 
 def rotated_files(path: Path) -> list[Path]:
     """The files of the log ``path`` that exist, newest first."""
+    numbers = []
+    for file in path.parent.glob(f"{glob.escape(path.name)}.*"):
+        suffix = file.name.removeprefix(f"{path.name}.")
+        if suffix.isdecimal():
+            numbers.append(int(suffix))  # a shim killed in the middle of a rotation leaves a gap
     files = [path] if path.exists() else []
-    number = 1
-    while (older := path.with_name(f"{path.name}.{number}")).exists():
-        files.append(older)
-        number += 1
-    return files
+    return files + [path.with_name(f"{path.name}.{number}") for number in sorted(numbers)]
 
 
 def last_lines(path: Path, count: int, *, end: int | None = None) -> list[bytes]:

@@ -67,6 +67,9 @@ class Capture:
         if time.monotonic() < self._broken_until:
             return self._drop()
         try:
+            if self._file >= 0 and not os.fstat(self._file).st_nlink:
+                os.close(self._file)  # deleted: nobody would ever read what goes there
+                self._file = -1
             if self._file < 0:
                 self.open_file()
             if self._mid_line or self.dropped_since_write():
