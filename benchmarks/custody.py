@@ -364,6 +364,7 @@ def runsv(program: str, folder: Path, command: str) -> list[str]:
     return [program, str(folder)]
 
 
+PEER_STARTS = 4
 PEERS: dict[str, Callable[[str, Path, str], list[str]]] = {
     "runsv": runsv,
     "supervisord": supervisord,
@@ -372,7 +373,7 @@ PEERS: dict[str, Callable[[str, Path, str], list[str]]] = {
 
 
 def measure_peers(folder: Path, child: Path, rounds: int) -> dict[str, object]:
-    """The same restart under others, in the same run."""
+    """The same start and restart under others, in the same run."""
     figures: dict[str, object] = {}
     for name, prepare in PEERS.items():
         program = shutil.which(name)
@@ -383,26 +384,33 @@ def measure_peers(folder: Path, child: Path, rounds: int) -> dict[str, object]:
         place.mkdir()
         stamps = Stamps(place / "stamps")
         command = prepare(program, place, f"{child} {stamps.path} crash")
+        first: list[int] = []
         gaps: list[int] = []
-        pid = 0
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as peer:
+        for crashes in (rounds, *[0] * PEER_STARTS):
+            stamps.path.write_bytes(b"")
+            begin = time.monotonic_ns()
+            peer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                for number in range(1, rounds + 2):
-                    exec_at, pid = stamps.wait_for("exec", number)
-                    if number > 1:
-                        exit_at, _ = stamps.wait_for("exit", number - 1)
-                        gaps.append(exec_at - exit_at)
+                exec_at, pid = stamps.wait_for("exec", 1)
+                first.append(exec_at - begin)
+                for number in range(1, crashes + 1):
                     time.sleep(1.2)  # runit waits before it restarts what has run for less than a second
-                    os.kill(pid, signal.SIGUSR1 if number <= rounds else 0)
+                    os.kill(pid, signal.SIGUSR1)
+                    exec_at, pid = stamps.wait_for("exec", number + 1)
+                    exit_at, _ = stamps.wait_for("exit", number)
+                    gaps.append(exec_at - exit_at)
             finally:
                 peer.terminate()
                 try:
                     peer.wait(10)
                 except subprocess.TimeoutExpired:
                     peer.kill()
-                if Path(f"/proc/{pid}/exe").exists():
-                    os.kill(pid, signal.SIGKILL)
+                    peer.wait()
+                for event, _, pid in stamps.read():
+                    if event == "exec" and Path(f"/proc/{pid}/exe").exists():
+                        os.kill(pid, signal.SIGKILL)
         figures[f"crash to new exec, {name}"] = milliseconds(gaps)
+        figures[f"run to first exec, {name}"] = milliseconds(first)
     return figures
 
 
