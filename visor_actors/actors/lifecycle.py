@@ -188,10 +188,12 @@ class LifecycleActor(Actor):
                 self._advance(Held(ask=ask, reason=reason))
             case RecycleNode(reason=reason):
                 self._voice.recycling(reason)
+                self._afterwards.catch_up()  # the history tells why before it tells of the exits
                 self._advance(RecycleAsked(reason=reason))
             case StopNode(reason=reason):
                 self._world.intent.stop_reason = reason
                 self._voice.stopping(reason)
+                self._afterwards.catch_up()
                 self._advance(StopAsked(reason=reason))
             case CoreAnswered(core=core):
                 if core == self._core():
