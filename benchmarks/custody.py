@@ -314,7 +314,7 @@ def measure_restarts(folder: Path, child: Path, rounds: int) -> dict[str, object
 def measure_rest(folder: Path, seconds: float) -> dict[str, object]:
     """Visor beside a core that answers its RPC, and a data node, when nothing happens."""
     folder.mkdir()
-    binary = compile_node(folder)
+    binary = compile_node(folder.parent)
     home = make_home(folder, binary, 0, data_node=True)
     config = home / "config.toml"
     config.write_text(config.read_text().replace("pollIntervalSeconds = 0.5", "pollIntervalSeconds = 2"))

@@ -209,20 +209,38 @@ def prompt(tmp_path: Path) -> Iterator[Lifecycle]:
     lifecycle.actor.terminate()
 
 
+def phases(node: Lifecycle) -> list[NodePhase]:
+    """What the coordinator was told, oldest first."""
+    told = node.context.messages_to("upgrade-coordinator")
+    return [message.phase for message in told if isinstance(message, NodeState)]
+
+
 NEWS = ["binary.exited", "node.failed", "node.restarting", "binary.starting"]
 
 
-def test_nothing_is_told_of_an_exit_before_the_next_start_is_ordered(prompt: Lifecycle) -> None:
+def test_nothing_is_told_of_an_exit_before_the_next_start_is_carried_out(prompt: Lifecycle) -> None:
     record = prompt.die(prompt.bring_up())
     said_before, told_before = len(prompt.stage.events), len(prompt.to_core())
     assert prompt.state.phase is NodePhase.ASKING
     assert not prompt.stage.said("binary.exited")
     assert history(prompt) == ["binary.exited"], "kept it is at once"
     prompt.order()
-    start, acknowledgement = prompt.to_core()[told_before:]
+    (start,) = prompt.to_core()[told_before:]
     assert isinstance(start, StartBinary)
-    assert acknowledgement == AcknowledgeExit(incarnation=record.incarnation)
-    assert [event.name for event in prompt.stage.events[said_before:]] == NEWS
+    assert len(prompt.stage.events) == said_before
+    prompt.hear(BinaryStarted(slot=Slot.CORE, binary=prompt.running()))
+    assert prompt.to_core()[told_before:] == [start, AcknowledgeExit(incarnation=record.incarnation)]
+    assert [event.name for event in prompt.stage.events[said_before:]] == [*NEWS, "binary.started", "node.up"]
+
+
+def test_the_coordinator_hears_last_how_the_node_is_now(prompt: Lifecycle) -> None:
+    prompt.die(prompt.bring_up())
+    prompt.order()
+    assert phases(prompt)[-1] is not NodePhase.STARTING, "that can wait"
+    prompt.wait_for_news()
+    assert phases(prompt)[-1] is NodePhase.STARTING
+    prompt.hear(BinaryStarted(slot=Slot.CORE, binary=prompt.running()))
+    assert phases(prompt)[-1] is NodePhase.RUNNING
 
 
 def test_a_start_that_takes_its_time_does_not_put_off_the_news(prompt: Lifecycle) -> None:

@@ -1,8 +1,8 @@
-"""First act, then tell: what can wait until a start that is on its way has been ordered.
+"""First act, then tell: what can wait until a start that is on its way has been carried out.
 
 Between an unasked exit and the next start nothing should stand that the start does not need. Events, and
-messages to actors that have no part in it, are put off here in the order in which they came, for fractions
-of a millisecond as a rule.
+messages to actors that have no part in it, are put off here in the order in which they came, for a few
+milliseconds as a rule: each of them would wake a thread that competes with those that start the binary.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ from visor_actors.telemetry.events import Event
 ASK_AGAIN_SECONDS = 1.0
 TELL_SECONDS = 0.2
 """A start that is on its way for longer than this keeps nobody waiting for the news any more."""
-_ON_ITS_WAY = (NodePhase.ASKING, NodePhase.PLANNING)
+_ON_ITS_WAY = (NodePhase.ASKING, NodePhase.PLANNING, NodePhase.STARTING)
 FAILED_START = 255
 """With this code a node ends that cannot start, for whatever reason."""
 AT_ONCE_SECONDS = 10.0
@@ -505,6 +505,25 @@ class LifecycleActor(Actor):
 
     def _publish(self) -> None:
         machine = self._machine
+        if machine.phase is NodePhase.STARTING:
+            self._afterwards.do(self._tell_coordinator)
+        else:
+            self._tell_coordinator()
+        self._world.board.publish(
+            "node",
+            NodeReport(
+                phase=machine.phase.value,
+                folder=machine.order.folder.name if machine.order is not None else None,
+                brand=self._run_config.brand if self._run_config is not None else None,
+                restarts=machine.restarts,
+                restarts_max=machine.restarts_max,
+                reason=machine.reason,
+            ),
+        )
+
+    def _tell_coordinator(self) -> None:
+        """Tell how things are now, unless it was told just that."""
+        machine = self._machine
         running = self._running.get(Slot.CORE)
         state = NodeState(
             phase=machine.phase,
@@ -519,14 +538,3 @@ class LifecycleActor(Actor):
         if state != self._told:
             self._told = state
             self.context.tell(UPGRADE_COORDINATOR, state)
-        self._world.board.publish(
-            "node",
-            NodeReport(
-                phase=machine.phase.value,
-                folder=machine.order.folder.name if machine.order is not None else None,
-                brand=self._run_config.brand if self._run_config is not None else None,
-                restarts=machine.restarts,
-                restarts_max=machine.restarts_max,
-                reason=machine.reason,
-            ),
-        )

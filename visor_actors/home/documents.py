@@ -56,12 +56,13 @@ def read_text(path: Path) -> str:
         # error.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            kind = os.fstat(fd).st_mode
-            if not stat.S_ISREG(kind):
-                found = "a folder" if stat.S_ISDIR(kind) else "no regular file"
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                found = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
                 raise _invalid(path, found=found, allowed="must be a file")
-            with open(fd, "rb", closefd=False) as file:
-                data = file.read(MAX_BYTES + 1)
+            data = b""
+            while len(data) <= MAX_BYTES and (more := os.read(fd, max(status.st_size + 1, 4096))):
+                data += more
         finally:
             os.close(fd)
     except FileNotFoundError:
