@@ -249,6 +249,13 @@ def test_a_start_that_takes_its_time_does_not_put_off_the_news(prompt: Lifecycle
     assert [event.name for event in prompt.stage.events[-3:]] == NEWS[:3]
 
 
+def test_messages_on_the_way_to_a_start_put_off_the_news_no_further(prompt: Lifecycle) -> None:
+    prompt.die(prompt.bring_up())
+    armed = prompt.context.timers["tell"]
+    prompt.hear(DescribeNode(), DescribeNode())
+    assert prompt.context.timers["tell"] is armed
+
+
 def test_news_that_were_put_off_are_told_by_an_incarnation_that_ends(prompt: Lifecycle) -> None:
     prompt.die(prompt.bring_up())
     prompt.begin()

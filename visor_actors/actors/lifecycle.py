@@ -131,6 +131,7 @@ class LifecycleActor(Actor):
         )
         self._launcher = Launcher(world)
         self._afterwards = Afterwards()
+        self._will_tell = False
         self._voice = NodeVoice(self._emit)
         self._memory = NodeMemory(world.layout.journal, self._voice.journal_failed)
         self._running: dict[Slot, RunningBinary] = {}
@@ -163,8 +164,11 @@ class LifecycleActor(Actor):
         if not self._afterwards:
             return
         if self._machine.phase in _ON_ITS_WAY and not isinstance(message, _Tell):
-            self.context.after(TELL_SECONDS, _Tell(), key="tell")
+            if not self._will_tell:  # counted from the first, so that no row of messages puts it off for ever
+                self._will_tell = True
+                self.context.after(TELL_SECONDS, _Tell(), key="tell")
         else:
+            self._will_tell = False
             self.context.cancel("tell")
             self._afterwards.catch_up()
 
