@@ -94,7 +94,7 @@ class Custody:
         if self.binary is not None:
             if self.binary.pidfd < 0:
                 problem = f"what pid {self.binary.pid} has left behind is still being ended"
-                raise Refusal("held", problem, "wait, or end those processes")
+                raise Refusal("running", problem, "wait, or end those processes")
             raise Refusal("running", f"pid {self.binary.pid} already runs in this slot", "stop it first")
         opened: list[int] = []
         home_gate: Gate | None = None
