@@ -217,7 +217,9 @@ def test_an_end_is_not_told_while_anybody_holds_the_lock(slot: SlotDriver, tmp_p
         assert progress.step is StopStep.LEFTOVERS
         assert f"pid {os.getpid()}" in progress.detail
         connection.start(slot.order("/bin/true"))
-        assert slot.next(connection, StartRefused).kind is RefusalKind.RUNNING
+        refused = slot.next(connection, StartRefused)
+        assert refused.kind is RefusalKind.RUNNING
+        assert "left behind" in refused.problem
     finally:
         os.close(fds[0])
     assert slot.exit(connection).code == 0
