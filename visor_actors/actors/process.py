@@ -8,7 +8,6 @@ successor attaches again, with a higher epoch, so that nothing the dead one may 
 from __future__ import annotations
 
 import os
-import select
 import time
 
 from msgspec import Struct
@@ -126,7 +125,7 @@ class ProcessActor(Actor):
         """
         if self._shim is not None:
             if self._world.intent.shims_may_leave:
-                self._leave(self._shim)
+                self._shim.leave_and_wait(LEAVE_SECONDS)  # so that nothing is left when visor ends
             self._shim.close()
             self._shim = None
 
@@ -247,21 +246,6 @@ class ProcessActor(Actor):
             severity=Severity.WARNING,
         )
         self.context.after(RECONNECT_SECONDS, _Connect(), key="connect")
-
-    def _leave(self, shim: ShimConnection) -> None:
-        """Tell the shim to leave and wait for the end of its connection, so that nothing is left when visor
-        ends.
-        """
-        deadline = self._world.monotonic() + LEAVE_SECONDS
-        poll = select.poll()
-        poll.register(shim.fileno(), select.POLLIN)
-        try:
-            shim.leave()
-            while (left := deadline - self._world.monotonic()) > 0:
-                if poll.poll(left * 1000):
-                    shim.receive()
-        except ShimGone:
-            return
 
     # what the shim says
 

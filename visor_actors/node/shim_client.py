@@ -161,6 +161,24 @@ class ShimConnection:
         """
         self._send({"do": "leave", "request": 0})
 
+    def leave_and_wait(self, timeout: float) -> None:
+        """Tell the shim to end, and wait until its process has ended, ``timeout`` seconds at most. Never
+        raises.
+        """
+        try:
+            pidfd = os.pidfd_open(self.hello.shim_pid)
+        except OSError:
+            return  # it has ended
+        try:
+            self.leave()
+            ended = select.poll()
+            ended.register(pidfd, select.POLLIN)
+            ended.poll(timeout * 1000)
+        except ShimGone:
+            return
+        finally:
+            os.close(pidfd)
+
     def receive(self) -> list[ShimMessage]:
         """Return what has arrived, oldest first; an empty list if nothing has. Never blocks.
 
