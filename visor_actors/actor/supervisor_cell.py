@@ -55,9 +55,9 @@ from visor_actors.actor.spec import AnySpec, ChildSpec, SupervisorSpec, walk
 from visor_actors.actor.switchboard import Replayed, Slot
 
 _SUPERVISOR_HEARTBEAT = 30.0
-_LONGEST_TICK = 5.0
+_LONGEST_TICK = 10.0
 _SHORTEST_TICK = 0.02
-_TICKS_PER_HEARTBEAT = 4
+_TICKS_PER_HEARTBEAT = 2
 
 
 class _Tick(Struct, frozen=True):
