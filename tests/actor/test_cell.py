@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.actor.trees import faulty, raising
+from tests.actor.trees import faulty, raising, waiting
 from visor_actors.actor import (
     ActorEvent,
     Address,
@@ -29,10 +29,6 @@ from visor_actors.testing import FaultyActor, Probe, Script
 from visor_actors.testing.faulty import Action, Do, Lived
 
 A = Address("a")
-
-
-def waiting(event: threading.Event) -> None:
-    assert event.wait(20)
 
 
 def ignore(event: ActorEvent) -> None:

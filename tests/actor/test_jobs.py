@@ -7,15 +7,11 @@ import threading
 import pytest
 
 from tests.actor.test_messages import asking
-from tests.actor.trees import bench
+from tests.actor.trees import bench, waiting
 from visor_actors.actor import Address, CancelToken, Context, JobDone, JobFailed
 from visor_actors.testing import FakeClock, Probe
 
 A = Address("a")
-
-
-def waiting(event: threading.Event) -> None:
-    assert event.wait(20)
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])

@@ -8,7 +8,7 @@ import threading
 import pykka
 import pytest
 
-from tests.actor.trees import AT_ONCE, Bench, bench, faulty, raising, scripts
+from tests.actor.trees import AT_ONCE, Bench, bench, faulty, raising, scripts, waiting
 from visor_actors.actor import (
     Actor,
     ActorExited,
@@ -44,10 +44,6 @@ DEADLY = [
     MemoryError(),
     RecursionError("deep"),
 ]
-
-
-def waiting(event: threading.Event) -> None:
-    assert event.wait(20)
 
 
 def stopping(it: Bench, name: str) -> Action:

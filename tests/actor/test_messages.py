@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.actor.trees import Bench, bench, faulty, raising, scripts
+from tests.actor.trees import Bench, bench, faulty, raising, scripts, waiting
 from visor_actors.actor import (
     Actor,
     ActorSystem,
@@ -190,10 +190,6 @@ def test_a_full_inbox_drops_with_a_count_and_a_stop_overtakes_what_is_in_it() ->
         it.run.outcome()
     assert not [life for life in lives.all(Lived) if isinstance(life.what, int)]
     assert it.system.dead_letters == 10_003
-
-
-def waiting(event: threading.Event) -> None:
-    assert event.wait(20)
 
 
 # --- requests

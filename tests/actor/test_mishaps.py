@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tests.actor.test_messages import Asking, asking
-from tests.actor.trees import bench, faulty, raising, scripts
+from tests.actor.trees import bench, faulty, raising, scripts, waiting
 from visor_actors.actor import (
     ActorExited,
     Address,
@@ -29,10 +29,6 @@ from visor_actors.actor.switchboard import Switchboard
 from visor_actors.testing import FakeClock, Probe
 
 A, B = Address("a"), Address("b")
-
-
-def waiting(event: threading.Event) -> None:
-    assert event.wait(20)
 
 
 def actor_cell(it: object) -> ActorCell:

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.actor.test_messages import Asking, Keep, asking
-from tests.actor.trees import AT_ONCE, bench, faulty, raising, scripts
+from tests.actor.trees import AT_ONCE, bench, faulty, raising, scripts, waiting
 from visor_actors.actor import (
     AbandonedEnded,
     ActorAbandoned,
@@ -34,10 +34,6 @@ from visor_actors.testing import FakeClock, Probe, Script
 from visor_actors.testing.faulty import Lived
 
 A, B = Address("a"), Address("b")
-
-
-def waiting(event: threading.Event) -> None:
-    assert event.wait(20)
 
 
 # --- a stop and then a failure

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tests.actor.trees import AT_ONCE, bench, faulty, raising, scripts
+from tests.actor.trees import AT_ONCE, bench, faulty, raising, scripts, waiting
 from visor_actors.actor import (
     EVERYWHERE,
     ActorEvent,
@@ -157,10 +157,6 @@ def test_the_tree_shows_states_generations_failures_and_what_takes_long() -> Non
         assert shown["b"].inbox_depth == 1
         assert shown["inner"].kind == "supervisor"
         go.set()
-
-
-def waiting(event: threading.Event) -> None:
-    assert event.wait(20)
 
 
 # --- events

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,3 +95,8 @@ def raising(error: BaseException) -> Action:
         raise error
 
     return action
+
+
+def waiting(event: threading.Event) -> None:
+    """Wait for ``event``, in an actor or in the test, with a generous deadline."""
+    assert event.wait(20)
